@@ -1,0 +1,1 @@
+//! Rooms and, later, the cluster protocol of Socket.IO.

@@ -1,0 +1,2 @@
+//! The `sio` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Peers and tools for the tests of the Socket.IO workspace.

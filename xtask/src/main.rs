@@ -1,0 +1,2 @@
+//! The one door to automation.
+fn main() {}

@@ -44,13 +44,18 @@ pub struct Limits {
     pub max_sessions: usize,
 }
 
+impl Limits {
+    /// The default of [`Limits::max_payload_packets`].
+    pub const DEFAULT_MAX_PAYLOAD_PACKETS: usize = 65_536;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_payload: 1_000_000,
             max_fragments: 1_024,
             message_timeout: Duration::from_secs(30),
-            max_payload_packets: 65_536,
+            max_payload_packets: Self::DEFAULT_MAX_PAYLOAD_PACKETS,
             send_queue_bytes: 4 << 20,
             send_queue_packets: 8_192,
             write_timeout: Duration::from_secs(30),

@@ -1,0 +1,83 @@
+//! `check` does what a reviewer would ask a machine to do first; `fmt` puts the formatting right.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::Result;
+use crate::process::Job;
+use crate::report::{Count, Report};
+
+/// The workspaces beside the main one. They have lock files of their own, so that peers never enter ours.
+pub(crate) const BESIDE: &[&str] = &["interop/hostile", "fuzz", "bench"];
+
+pub(crate) fn main(args: &[String]) -> Result<bool> {
+    crate::nothing_left(args)?;
+    let begin = Instant::now();
+    let mut report = Report::default();
+    run(&mut report)?;
+    report.print(begin.elapsed());
+    Ok(report.total().failed == 0)
+}
+
+/// Formats every workspace.
+pub(crate) fn fmt(args: &[String]) -> Result<bool> {
+    crate::nothing_left(args)?;
+    let mut success = Job::cargo(["fmt", "--all"]).run()?.success;
+    for manifest in beside() {
+        success &= Job::cargo(["fmt", "--all", "--manifest-path", &manifest]).run()?.success;
+    }
+    Ok(success)
+}
+
+/// Runs every check, even after one failed, and adds a row for each.
+pub(crate) fn run(report: &mut Report) -> Result<()> {
+    let mut row = |name: &str, begin: Instant, success: bool| {
+        let count = Count { passed: usize::from(success), failed: usize::from(!success), skipped: 0 };
+        report.add(&format!("check: {name}"), count, begin.elapsed());
+    };
+
+    for (name, wrong) in
+        [("arrows", crate::arrows::check as fn() -> Result<Vec<String>>), ("words", crate::words::check)]
+    {
+        let begin = Instant::now();
+        let wrong = wrong()?;
+        for sentence in &wrong {
+            println!("{name}: {sentence}");
+        }
+        row(name, begin, wrong.is_empty());
+    }
+
+    let begin = Instant::now();
+    let mut success = Job::cargo(["fmt", "--all", "--check"]).run()?.success;
+    for manifest in beside() {
+        success &= Job::cargo(["fmt", "--all", "--check", "--manifest-path", &manifest]).run()?.success;
+    }
+    row("formatting", begin, success);
+
+    let begin = Instant::now();
+    let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    row("clippy", begin, Job::cargo(clippy).deadline(20).run()?.success);
+
+    let begin = Instant::now();
+    let docs = Job::cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
+    row("docs", begin, docs.deadline(15).run()?.success);
+
+    let begin = Instant::now();
+    if Job::cargo(["deny", "--version"]).quiet().run()?.success {
+        let deny = ["deny", "check", "bans", "licenses", "sources"];
+        row("licences and sources", begin, Job::cargo(deny).run()?.success);
+    } else {
+        report
+            .left_out("check: licences and sources", "cargo-deny is not installed (cargo install --locked cargo-deny)");
+    }
+    Ok(())
+}
+
+/// Manifests of the workspaces beside the main one that exist.
+pub(crate) fn beside() -> Vec<String> {
+    BESIDE
+        .iter()
+        .map(|dir| format!("{dir}/Cargo.toml"))
+        .filter(|manifest| Path::new(&crate::root().join(manifest)).exists())
+        .collect()
+}

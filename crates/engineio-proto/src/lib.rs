@@ -15,6 +15,7 @@ pub mod open;
 pub mod origin;
 pub mod packet;
 pub mod payload;
+mod percent;
 pub mod request;
 pub mod session;
 pub mod webtransport;

@@ -170,6 +170,14 @@ impl Decoder {
         partial + usize::from(self.head_len)
     }
 
+    /// How many bytes of memory the kept bytes take, which is never much more than what arrived.
+    pub fn allocated(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| {
+            let message = partial.message.as_ref().map_or(0, |message| message.bytes.capacity());
+            size_of::<Partial>() + partial.control.capacity() + message
+        })
+    }
+
     /// How many frames had a length in a longer form than needed, which the protocol forbids and we tolerate. Saturates.
     pub fn long_forms(&self) -> u16 {
         self.long_forms
@@ -369,22 +377,26 @@ impl Decoder {
     /// Adds a piece of a data frame, unmasked, to the message.
     fn collect(&mut self, frame: &Frame, payload: &[u8]) -> Result<(), WsError> {
         let Some(message) = self.partial.as_mut().and_then(|partial| partial.message.as_mut()) else { return Ok(()) };
-        match &mut self.inflater {
-            Some(inflater) if message.compressed => inflater.push(payload, &mut message.bytes, self.max_message)?,
+        let outcome = match &mut self.inflater {
+            Some(inflater) if message.compressed => inflater.push(payload, &mut message.bytes, self.max_message),
             _ => {
                 make_room(&mut message.bytes, payload.len(), frame.len - frame.taken - payload.len());
                 message.bytes.extend_from_slice(payload);
+                Ok(())
             }
-        }
-        message.check_text()
+        };
+        // Bad text that came before a failure counts first, however the bytes were cut.
+        message.check_text()?;
+        outcome
     }
 
     /// Ends the message that was collected.
     fn finish(&mut self) -> Result<(), WsError> {
         let Some(message) = self.partial.as_mut().and_then(|partial| partial.message.as_mut()) else { return Ok(()) };
         if let Some(inflater) = self.inflater.as_mut().filter(|_| message.compressed) {
-            inflater.finish(&mut message.bytes, self.max_message)?;
+            let outcome = inflater.finish(&mut message.bytes, self.max_message);
             message.check_text()?;
+            outcome?;
         }
         if message.text && message.checked != message.bytes.len() {
             return Err(INVALID_UTF8);

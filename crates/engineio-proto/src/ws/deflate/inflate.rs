@@ -9,6 +9,8 @@ pub struct Inflater {
     /// Lives from the first byte of a message to its end, and longer if the sender may refer to earlier messages.
     context: Option<Decompress>,
     takeover: bool,
+    /// Whether the current message had any payload.
+    begun: bool,
     /// How often the current message ended its DEFLATE stream and began another.
     restarts: u8,
     window_bits: u8,
@@ -19,7 +21,13 @@ impl Inflater {
     /// may refer back to earlier ones (`context_takeover`).
     pub fn new(window_bits: u8, context_takeover: bool) -> Self {
         // The library's smallest window is 9 bits; a wider window than the sender's reads the same.
-        Self { context: None, takeover: context_takeover, restarts: 0, window_bits: window_bits.clamp(9, 15) }
+        Self {
+            context: None,
+            takeover: context_takeover,
+            begun: false,
+            restarts: 0,
+            window_bits: window_bits.clamp(9, 15),
+        }
     }
 
     /// Whether a context is held at the moment.
@@ -30,8 +38,12 @@ impl Inflater {
     /// Decompresses the next piece of a message and appends what it gives to `out`, which holds the message so far.
     ///
     /// # Errors
-    /// 1009 as soon as `out` is longer than `max`, 1007 for bytes that are not DEFLATE.
+    /// 1009 as soon as `out` is longer than `max`, 1007 for bytes that are not DEFLATE. `out` holds what was good before it.
     pub(in super::super) fn push(&mut self, input: &[u8], out: &mut Vec<u8>, max: usize) -> Result<(), WsError> {
+        if input.is_empty() {
+            return Ok(());
+        }
+        self.begun = true;
         let mut input = input;
         let context = self.context.get_or_insert_with(|| Decompress::new_with_window_bits(false, self.window_bits));
         loop {
@@ -40,12 +52,14 @@ impl Inflater {
                 make_room(out, 1, input.len().saturating_mul(3).clamp(256, STEP).max(out.len()).min(max));
             }
             let (before_in, before_out) = (context.total_in(), context.total_out());
-            let status = context.decompress_vec(input, out, FlushDecompress::Sync).map_err(|_| CORRUPT)?;
+            let outcome = context.decompress_vec(input, out, FlushDecompress::Sync);
             let used = (context.total_in() - before_in) as usize;
             input = input.get(used..).unwrap_or_default();
             if out.len() > max {
+                out.truncate(max);
                 return Err(WsError::too_big());
             }
+            let status = outcome.map_err(|_| CORRUPT)?;
             if status == Status::StreamEnd {
                 // A block said it was the last one. The sender may go on with a new stream (§7.2.3.4); it has no good reason
                 // to do so often, and each time costs a reset.
@@ -69,7 +83,11 @@ impl Inflater {
 
     /// Ends a message: supplies the four bytes that the sender left out, and lets go of what is not needed any more.
     pub(in super::super) fn finish(&mut self, out: &mut Vec<u8>, max: usize) -> Result<(), WsError> {
-        self.push(&[0x00, 0x00, 0xff, 0xff], out, max)?;
+        // Without any payload the four bytes would be the middle of a block that never began.
+        if self.begun {
+            self.push(&[0x00, 0x00, 0xff, 0xff], out, max)?;
+        }
+        self.begun = false;
         self.restarts = 0;
         if !self.takeover {
             self.context = None;

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::SystemTime};
 
+use http::request::Parts;
+
 /// The request that opened a session.
 ///
 /// Headers are copied into one small block: keeping `http::request::Parts` alive would pin the HTTP server's read buffer.
@@ -15,6 +17,13 @@ pub struct Handshake {
 }
 
 impl Handshake {
+    pub(crate) fn new(parts: &Parts, remote: Option<SocketAddr>, secure: bool) -> Self {
+        let url = parts.uri.path_and_query().map_or("", |target| target.as_str()).into();
+        let headers =
+            parts.headers.iter().map(|(name, value)| (name.as_str().into(), value.as_bytes().into())).collect();
+        Self { url, headers, remote, secure, issued: SystemTime::now() }
+    }
+
     /// The request target as the client sent it: path and query.
     pub fn url(&self) -> &str {
         &self.url
@@ -27,7 +36,9 @@ impl Handshake {
 
     /// The first header with this name (any case), if it is visible ASCII or UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers().find(|(key, _)| key.eq_ignore_ascii_case(name)).and_then(|(_, value)| std::str::from_utf8(value).ok())
+        self.headers()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .and_then(|(_, value)| std::str::from_utf8(value).ok())
     }
 
     /// All headers in the order in which they came, names in lower case.

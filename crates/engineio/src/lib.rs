@@ -1,10 +1,33 @@
 //! Engine.IO over the network: long-polling, WebSocket and the upgrade between them as a tower service.
+//!
+//! A [`Server`] owns sessions; what happens on them is up to an [`Application`]. The rules of the protocol live in
+//! `engineio-proto`; this crate moves bytes, keeps the time and spawns one task per session.
+//!
+//! Where to look: [`app`] for what an application implements, `service` for how a request is answered, `driver` for
+//! the life of a session, `link` for how a WebSocket is read and written.
 
 pub mod app;
+mod body;
+mod compress;
+mod driver;
 mod handshake;
+mod link;
+mod listen;
+mod options;
+mod server;
+mod service;
 mod session;
+mod sid;
+mod upgrade;
 
 pub use app::{Application, Connection};
-pub use engineio_proto::{Frame, HEADROOM, Limits, Message, Revision, Transport, session::CloseReason};
+pub use body::EngineBody;
+pub use engineio_proto::{
+    Frame, HEADROOM, Limits, Message, Revision, Transport, origin::Origins, session::CloseReason,
+    ws::deflate::Options as DeflateOptions,
+};
 pub use handshake::Handshake;
+pub use options::{Cookie, HookFuture, InvalidOption, Options};
+pub use server::{Builder, Server, Stats};
+pub use service::{EngineLayer, EngineService, NotFound, PeerAddr, RefusedRequest, Secure, ServiceFuture};
 pub use session::{SendError, Session};

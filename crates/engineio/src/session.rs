@@ -1,14 +1,28 @@
-//! The handle of one session: what the application holds, clones and sends through. (being written)
+//! The handle of one session: what the application holds, clones and sends through, and the state behind it.
+//!
+//! [`Shared`] is held by the handle, by the session's task and by the HTTP requests of the moment. Its one lock guards a
+//! few field writes at a time and no user code runs under it.
 
-use std::{sync::Arc, task::{Context, Poll}};
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
-use engineio_proto::{Frame, Revision, Transport, session::CloseReason};
+use bytes::Bytes;
+use engineio_proto::{
+    Frame, Revision, Transport,
+    payload::EncodedPayload,
+    session::{self as machine, CloseReason, Ticket},
+};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::time::Instant;
 
-use crate::Handshake;
+use crate::{Handshake, link::SocketLink, sid::Sid};
 
 /// A handle to one session. Cloning it is cheap; it keeps no connection open by itself.
-#[derive(Clone, Debug)]
-pub struct Session(Arc<()>);
+#[derive(Clone)]
+pub struct Session(pub(crate) Arc<Shared>);
 
 /// Why messages were not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -16,38 +30,246 @@ pub enum SendError {
     /// The session has ended or is ending.
     #[error("the session is closed")]
     Closed,
-    /// The client reads too slowly: its queue is over `send_queue_bytes` or `send_queue_packets`.
+    /// The client reads too slowly: its queue was over `send_queue_bytes` or `send_queue_packets`.
     #[error("the send queue is full")]
     Full,
 }
 
+pub(crate) struct Shared {
+    pub(crate) sid: Sid,
+    pub(crate) revision: Revision,
+    pub(crate) handshake: Handshake,
+    send_queue_bytes: usize,
+    /// Guards the machine and the hand-over slots between HTTP requests and the session's task.
+    core: Mutex<Core>,
+}
+
+pub(crate) struct Core {
+    pub(crate) machine: machine::Session,
+    /// Wakes the session's task; `None` until it has run once.
+    pub(crate) task: Option<Waker>,
+    /// The session's task is running and will look at everything again before it sleeps.
+    pub(crate) in_turn: bool,
+    /// Something happened that the session's task has not seen.
+    pub(crate) dirty: bool,
+    /// The WebSocket took everything that it was given.
+    pub(crate) socket_writable: bool,
+    /// Bytes that have left the machine's queue and not yet the process.
+    pub(crate) in_flight: usize,
+    /// Hand-over between requests and the session's task; allocated when first needed.
+    pub(crate) requests: Option<Box<Requests>>,
+    /// The session's task has ended and will answer nobody.
+    pub(crate) task_gone: bool,
+    /// Tasks that wait for the queue to shrink.
+    drained: Vec<Waker>,
+}
+
+/// What requests and the session's task hand to each other.
+#[derive(Default)]
+pub(crate) struct Requests {
+    pub(crate) answer: Option<(Ticket, PollAnswer)>,
+    pub(crate) poll_waker: Option<(Ticket, Waker)>,
+    pub(crate) post: Option<PostedBody>,
+    pub(crate) post_result: Option<(Ticket, PostResult)>,
+    pub(crate) post_waker: Option<(Ticket, Waker)>,
+    pub(crate) candidate: Option<Box<SocketLink>>,
+}
+
+pub(crate) struct PollAnswer {
+    pub(crate) payload: EncodedPayload,
+    pub(crate) compress: bool,
+}
+
+pub(crate) struct PostedBody {
+    pub(crate) ticket: Ticket,
+    pub(crate) body: Bytes,
+    pub(crate) binary: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PostResult {
+    Taken,
+    Refused,
+}
+
 impl Session {
     /// The session id. It is a bearer token for the polling transport: never show it to other clients or logs.
-    pub fn sid(&self) -> &str { todo!() }
+    pub fn sid(&self) -> &str {
+        self.0.sid.as_str()
+    }
+
     /// The protocol revision of this session.
-    pub fn revision(&self) -> Revision { todo!() }
+    pub fn revision(&self) -> Revision {
+        self.0.revision
+    }
+
     /// The transport that carries the session now.
-    pub fn transport(&self) -> Transport { todo!() }
+    pub fn transport(&self) -> Transport {
+        self.0.lock().machine.transport()
+    }
+
     /// The request that opened the session.
-    pub fn handshake(&self) -> &Handshake { todo!() }
+    pub fn handshake(&self) -> &Handshake {
+        &self.0.handshake
+    }
+
     /// Queues messages, all or none, in order and with nothing in between. Never blocks.
     ///
     /// # Errors
     /// [`SendError::Closed`] after the end; [`SendError::Full`] when the queue is over its limit: the session is then
     /// being closed as a slow consumer.
-    pub fn send(&self, frames: impl IntoIterator<Item = Frame>) -> Result<(), SendError> { let _ = frames; todo!() }
+    pub fn send(&self, frames: impl IntoIterator<Item = Frame>) -> Result<(), SendError> {
+        let mut core = self.0.lock();
+        let result = core.machine.send(frames);
+        if !matches!(result, Err(machine::SendError::Closed)) {
+            core.wake();
+        }
+        result.map_err(|error| match error {
+            machine::SendError::Closed => SendError::Closed,
+            machine::SendError::Full => SendError::Full,
+        })
+    }
+
     /// Queues messages only if the transport could take them now. Returns whether it did. Node: `volatile`.
-    pub fn send_volatile(&self, frames: impl IntoIterator<Item = Frame>) -> bool { let _ = frames; todo!() }
+    pub fn send_volatile(&self, frames: impl IntoIterator<Item = Frame>) -> bool {
+        let mut core = self.0.lock();
+        let writable = core.socket_writable;
+        if !core.machine.is_writable(writable) || core.machine.send(frames).is_err() {
+            return false;
+        }
+        core.wake();
+        true
+    }
+
     /// How many bytes wait to be written.
-    pub fn queued_bytes(&self) -> usize { todo!() }
-    /// Ready when the queue is below half of its limit, or the session has ended.
-    pub fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> { let _ = cx; todo!() }
-    /// Ends the session: what is queued is still written, then the transport is closed. `ForcedClose` is Node's reason.
-    pub fn close(&self, reason: CloseReason) { let _ = reason; todo!() }
+    pub fn queued_bytes(&self) -> usize {
+        let core = self.0.lock();
+        core.machine.queued_bytes() + core.in_flight
+    }
+
+    /// Ready when the queue is below half of its limit, or the session has ended. The task is woken once.
+    pub fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut core = self.0.lock();
+        if core.machine.queued_bytes() + core.in_flight <= self.0.send_queue_bytes / 2 || !core.machine.is_open() {
+            return Poll::Ready(());
+        }
+        if !core.drained.iter().any(|waker| waker.will_wake(cx.waker())) {
+            core.drained.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Ends the session: what is queued is still written, then the transport is closed. Node's reason for a close by the
+    /// server is [`CloseReason::ForcedClose`].
+    pub fn close(&self, reason: CloseReason) {
+        let mut core = self.0.lock();
+        core.machine.close(std_now(), reason);
+        core.wake();
+    }
+
     /// Ends the session at once and drops what is queued.
-    pub fn abort(&self, reason: CloseReason) { let _ = reason; todo!() }
+    pub fn abort(&self, reason: CloseReason) {
+        let mut core = self.0.lock();
+        core.machine.on_violation(reason);
+        core.wake();
+    }
+
     /// Whether the session has ended or is ending.
-    pub fn is_closed(&self) -> bool { todo!() }
-    /// Makes the session's task call `Connection::poll` soon.
-    pub fn wake(&self) { todo!() }
+    pub fn is_closed(&self) -> bool {
+        !self.0.lock().machine.is_open()
+    }
+
+    /// Makes the session's task call [`Connection::poll`](crate::Connection::poll) soon.
+    pub fn wake(&self) {
+        self.0.lock().wake();
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("sid", &self.0.sid).field("revision", &self.0.revision).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(sid: Sid, handshake: Handshake, machine: machine::Session, send_queue_bytes: usize) -> Arc<Self> {
+        let revision = machine.revision();
+        let core = Core {
+            machine,
+            task: None,
+            in_turn: false,
+            dirty: false,
+            socket_writable: true,
+            in_flight: 0,
+            requests: None,
+            task_gone: false,
+            drained: Vec::new(),
+        };
+        Arc::new(Self { sid, revision, handshake, send_queue_bytes, core: Mutex::new(core) })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock()
+    }
+}
+
+impl Core {
+    /// Makes sure that the session's task looks at the machine again.
+    pub(crate) fn wake(&mut self) {
+        if !self.dirty {
+            self.dirty = true;
+            if !self.in_turn
+                && let Some(task) = &self.task
+            {
+                task.wake_by_ref();
+            }
+        }
+    }
+
+    pub(crate) fn requests(&mut self) -> &mut Requests {
+        self.requests.get_or_insert_default()
+    }
+
+    /// Hands the answer of a poll to the request that waits for it.
+    pub(crate) fn put_answer(&mut self, ticket: Ticket, answer: PollAnswer) {
+        let requests = self.requests();
+        requests.answer = Some((ticket, answer));
+        if let Some((_, waker)) = requests.poll_waker.take() {
+            waker.wake();
+        }
+        self.wake_drained();
+    }
+
+    /// Tells the request that waits what became of its body.
+    pub(crate) fn put_post_result(&mut self, ticket: Ticket, result: PostResult) {
+        let requests = self.requests();
+        requests.post_result = Some((ticket, result));
+        if let Some((_, waker)) = requests.post_waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Wakes the requests that wait for something that will never come.
+    pub(crate) fn wake_requests(&mut self) {
+        if let Some(requests) = &mut self.requests {
+            for waker in [requests.poll_waker.take(), requests.post_waker.take()].into_iter().flatten() {
+                waker.1.wake();
+            }
+        }
+        self.wake_drained();
+    }
+
+    pub(crate) fn wake_drained(&mut self) {
+        for waker in self.drained.drain(..) {
+            waker.wake();
+        }
+        if self.drained.capacity() > 4 {
+            self.drained = Vec::new();
+        }
+    }
+}
+
+/// The present for the pure machine. Under a paused tokio clock this is the paused time.
+pub(crate) fn std_now() -> std::time::Instant {
+    Instant::now().into_std()
 }

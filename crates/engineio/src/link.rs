@@ -1,0 +1,265 @@
+//! One WebSocket as the session's task holds it: the stream, the decoder, and what waits to be written.
+//!
+//! Reads borrow a scratch buffer that belongs to the worker thread; writes are collected and go out in one vectored call.
+
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use engineio_proto::{
+    Revision,
+    packet::PacketKind,
+    payload::{OutPacket, encode_websocket},
+    ws::{self, deflate::Deflater},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
+
+/// How much one read takes at most. 64 KiB lets a large message arrive in few reads.
+pub(crate) const SCRATCH: usize = 64 << 10;
+/// With this much waiting in the process nothing more is taken from the session's queue, where it is counted.
+const ROOM: usize = 128 << 10;
+/// The slices of one vectored write.
+const SLICES: usize = 64;
+
+thread_local! {
+    static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// Runs `f` with the read buffer of this worker thread.
+pub(crate) fn with_scratch<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
+    // Taken out of its place for the time of the call: a nested use gets a buffer of its own.
+    let mut scratch = SPARE.take().unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice());
+    let result = f(&mut scratch);
+    SPARE.set(Some(scratch));
+    result
+}
+
+/// Any upgraded stream.
+pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
+
+pub(crate) enum Io {
+    /// Taken back from the HTTP server.
+    Tcp(TcpStream),
+    /// Whatever else the HTTP server upgraded: TLS, HTTP/2, memory.
+    Other(Box<dyn ReadWrite>),
+}
+
+pub(crate) struct SocketLink {
+    io: Io,
+    pub(crate) decoder: ws::Decoder,
+    deflater: Option<Box<Deflater>>,
+    /// Read already, not looked at yet.
+    leftover: Vec<u8>,
+    out: VecDeque<Bytes>,
+    out_bytes: usize,
+    revision: Revision,
+    b64: bool,
+    close_sent: bool,
+    /// Since when a write has made no progress.
+    pub(crate) stalled: Option<Instant>,
+    /// Since when a message is incomplete.
+    pub(crate) unfinished: Option<Instant>,
+}
+
+impl SocketLink {
+    pub(crate) fn new(
+        io: Io,
+        leftover: Vec<u8>,
+        decoder: ws::Decoder,
+        deflater: Option<Deflater>,
+        revision: Revision,
+        b64: bool,
+    ) -> Self {
+        Self {
+            io,
+            decoder,
+            deflater: deflater.map(Box::new),
+            leftover,
+            out: VecDeque::new(),
+            out_bytes: 0,
+            revision,
+            b64,
+            close_sent: false,
+            stalled: None,
+            unfinished: None,
+        }
+    }
+
+    /// Reads what is there into `scratch`. `Ok(0)` is the end of the stream.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+        if !self.leftover.is_empty() {
+            let len = self.leftover.len().min(scratch.len());
+            scratch[..len].copy_from_slice(&self.leftover[..len]);
+            if len == self.leftover.len() {
+                self.leftover = Vec::new();
+            } else {
+                self.leftover.drain(..len);
+            }
+            return Poll::Ready(Ok(len));
+        }
+        let mut buffer = ReadBuf::new(scratch);
+        ready!(match &mut self.io {
+            Io::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Io::Other(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+        })?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Keeps what was read and cannot be looked at now.
+    pub(crate) fn keep(&mut self, rest: &[u8]) {
+        if !rest.is_empty() {
+            let mut kept = rest.to_vec();
+            kept.append(&mut self.leftover);
+            self.leftover = kept;
+        }
+    }
+
+    /// Whether another packet may be given to [`SocketLink::queue`].
+    pub(crate) fn has_room(&self) -> bool {
+        self.out_bytes < ROOM && !self.close_sent
+    }
+
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.out_bytes == 0
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.out_bytes
+    }
+
+    /// Queues a packet of the session.
+    pub(crate) fn queue(&mut self, packet: &OutPacket) {
+        if let Some(deflater) = &mut self.deflater
+            && let Some(frame) = compressed_frame(deflater, packet, self.revision, self.b64)
+        {
+            return self.push(frame);
+        }
+        self.push(websocket_frame(packet, self.revision, self.b64));
+    }
+
+    /// Queues a control frame of the WebSocket itself.
+    fn queue_control(&mut self, frame: &[u8]) {
+        if !self.close_sent {
+            self.push(Bytes::copy_from_slice(frame));
+        }
+    }
+
+    /// Answers a ping. While an answer waits, the next ping replaces nothing and adds nothing: one pong is owed at most.
+    pub(crate) fn pong(&mut self, payload: &[u8]) {
+        if self.is_flushed() {
+            self.queue_control(&ws::encode_control(ws::Opcode::Pong, payload, None));
+        }
+    }
+
+    /// Sends a close frame, once, and nothing after it.
+    pub(crate) fn close(&mut self, code: Option<u16>, reason: &str) {
+        if !self.close_sent {
+            self.queue_control(&ws::encode_close(code, reason, None));
+            self.close_sent = true;
+        }
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        self.out_bytes += bytes.len();
+        self.out.push_back(bytes);
+    }
+
+    /// Writes what is queued. Pending when the socket takes no more.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.out_bytes > 0 {
+            let written = match self.poll_write(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => written,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.stalled.get_or_insert_with(Instant::now);
+                    return Poll::Pending;
+                }
+            };
+            self.stalled = None;
+            self.advance(written);
+        }
+        if self.out.capacity() > 8 {
+            self.out = VecDeque::new();
+        }
+        match &mut self.io {
+            Io::Tcp(_) => Poll::Ready(Ok(())),
+            Io::Other(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.out.len() == 1 {
+            let bytes = &self.out[0];
+            return match &mut self.io {
+                Io::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+                Io::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
+            };
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
+        for (slice, bytes) in slices.iter_mut().zip(&self.out) {
+            *slice = IoSlice::new(bytes);
+            count += 1;
+        }
+        match &mut self.io {
+            Io::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, &slices[..count]),
+            Io::Other(stream) => Pin::new(stream).poll_write_vectored(cx, &slices[..count]),
+        }
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.out_bytes = self.out_bytes.saturating_sub(written);
+        while let Some(front) = self.out.front_mut() {
+            if front.len() > written {
+                front.advance(written);
+                return;
+            }
+            written -= front.len();
+            self.out.pop_front();
+        }
+    }
+}
+
+/// A packet as one whole unmasked WebSocket frame. A message to an Engine.IO 4 peer is not copied.
+fn websocket_frame(packet: &OutPacket, revision: Revision, b64: bool) -> Bytes {
+    match packet {
+        OutPacket::Message(frame) if !frame.is_binary() || (revision == Revision::V4 && !b64) => {
+            return frame.websocket().clone();
+        }
+        OutPacket::Control(PacketKind::Ping, data) if data.is_empty() => return Bytes::from_static(b"\x81\x012"),
+        OutPacket::Control(PacketKind::Pong, data) if data.is_empty() => return Bytes::from_static(b"\x81\x013"),
+        _ => {}
+    }
+    let encoded = encode_websocket(revision, !b64, packet);
+    let opcode = if encoded.text { ws::Opcode::Text } else { ws::Opcode::Binary };
+    let mut frame = Vec::with_capacity(ws::MAX_HEADER + encoded.bytes.len());
+    ws::encode_message(opcode, false, &encoded.bytes, None, &mut frame);
+    Bytes::from(frame)
+}
+
+/// A message as a compressed frame, if it wants to be one and is long enough.
+fn compressed_frame(deflater: &mut Deflater, packet: &OutPacket, revision: Revision, b64: bool) -> Option<Bytes> {
+    if !packet.wants_compression() || !deflater.wants(packet.encoded_len()) {
+        return None;
+    }
+    let encoded = encode_websocket(revision, !b64, packet);
+    let mut payload = Vec::new();
+    if !deflater.compress(&encoded.bytes, &mut payload) {
+        return None;
+    }
+    let opcode = if encoded.text { ws::Opcode::Text } else { ws::Opcode::Binary };
+    let mut frame = Vec::with_capacity(ws::MAX_HEADER + payload.len());
+    ws::encode_message(opcode, true, &payload, None, &mut frame);
+    Some(Bytes::from(frame))
+}

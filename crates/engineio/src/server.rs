@@ -1,0 +1,450 @@
+//! A server: its options, its sessions, and the ways to run it.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use engineio_proto::{
+    Frame, Limits, Transport,
+    origin::{Hosts, Origins},
+    request::{Rules, ServerPath, Transports},
+    session,
+    session::CloseReason,
+    ws::deflate,
+};
+use hashbrown::HashMap;
+use http::{Extensions, HeaderMap};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::{
+    Application, Cookie, EngineLayer, EngineService, Handshake, HookFuture, InvalidOption, NotFound, Options,
+    RefusedRequest, Session, session::Shared, sid::Sid,
+};
+
+/// Sessions are spread over this many tables, so that connects of many threads seldom meet.
+const SHARDS: usize = 16;
+
+/// An Engine.IO server. Cloning it is cheap.
+///
+/// Run it under axum or anything tower with [`Server::layer`] or [`Server::service`], or by itself with
+/// [`Server::listen`].
+pub struct Server<A: Application> {
+    pub(crate) engine: Arc<Engine<A>>,
+}
+
+impl<A: Application> Clone for Server<A> {
+    fn clone(&self) -> Self {
+        Self { engine: self.engine.clone() }
+    }
+}
+
+pub(crate) struct Engine<A> {
+    pub(crate) app: A,
+    pub(crate) options: Options,
+    pub(crate) machine: Arc<session::Config>,
+    pub(crate) rules: Rules,
+    pub(crate) path: ServerPath,
+    pub(crate) hosts: Hosts,
+    /// Guard the table of sessions; never held while a session is locked.
+    sessions: [Mutex<HashMap<Sid, Arc<Shared>>>; SHARDS],
+    count: AtomicUsize,
+    /// Polling sessions in the order in which they came, to give up those whose clients never returned.
+    pending: Mutex<std::collections::VecDeque<std::sync::Weak<Shared>>>,
+    closing: AtomicBool,
+    pub(crate) counters: Counters,
+}
+
+/// Counts what happened since the server was built.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) opened: AtomicU64,
+    pub(crate) closed: AtomicU64,
+    pub(crate) ping_timeouts: AtomicU64,
+    pub(crate) parse_errors: AtomicU64,
+    pub(crate) transport_errors: AtomicU64,
+    pub(crate) slow_consumers: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) origin_refused: AtomicU64,
+    pub(crate) oversize: AtomicU64,
+    pub(crate) evicted: AtomicU64,
+}
+
+/// What happened since the server was built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Sessions that exist now.
+    pub sessions: usize,
+    /// Sessions opened.
+    pub opened: u64,
+    /// Sessions closed, whatever the reason.
+    pub closed: u64,
+    /// Sessions closed because the peer did not answer pings.
+    pub ping_timeouts: u64,
+    /// Sessions closed because the peer sent what is not a packet.
+    pub parse_errors: u64,
+    /// Sessions closed because the transport failed or its rules were broken.
+    pub transport_errors: u64,
+    /// Sessions closed because the client read too slowly; also counted as transport errors.
+    pub slow_consumers: u64,
+    /// Requests refused with an Engine.IO error.
+    pub refused: u64,
+    /// Requests refused because of their `Origin` or `Host`; also counted as refused.
+    pub origin_refused: u64,
+    /// Bodies over `max_payload`.
+    pub oversize: u64,
+    /// Polling sessions given up early because too many clients never came back.
+    pub evicted: u64,
+}
+
+impl<A: Application> Server<A> {
+    /// Starts to build a server.
+    pub fn builder() -> Builder {
+        Builder { options: Options::default() }
+    }
+
+    /// How many sessions exist. Node: `engine.clientsCount`.
+    pub fn sessions(&self) -> usize {
+        self.engine.count.load(Ordering::Relaxed)
+    }
+
+    /// What happened since the server was built.
+    pub fn stats(&self) -> Stats {
+        let counters = &self.engine.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            sessions: self.sessions(),
+            opened: read(&counters.opened),
+            closed: read(&counters.closed),
+            ping_timeouts: read(&counters.ping_timeouts),
+            parse_errors: read(&counters.parse_errors),
+            transport_errors: read(&counters.transport_errors),
+            slow_consumers: read(&counters.slow_consumers),
+            refused: read(&counters.refused),
+            origin_refused: read(&counters.origin_refused),
+            oversize: read(&counters.oversize),
+            evicted: read(&counters.evicted),
+        }
+    }
+
+    /// The application.
+    pub fn app(&self) -> &A {
+        &self.engine.app
+    }
+
+    /// The options that the server was built with.
+    pub fn options(&self) -> &Options {
+        &self.engine.options
+    }
+
+    /// A tower service that answers Engine.IO requests, and everything else with 404.
+    pub fn service(&self) -> EngineService<NotFound, A> {
+        self.service_with(NotFound)
+    }
+
+    /// A tower service that answers Engine.IO requests and passes everything else on.
+    pub fn service_with<S>(&self, inner: S) -> EngineService<S, A> {
+        EngineService { engine: self.engine.clone(), inner }
+    }
+
+    /// A tower layer that answers Engine.IO requests in front of another service.
+    pub fn layer(&self) -> EngineLayer<A> {
+        EngineLayer { engine: self.engine.clone() }
+    }
+
+    /// Closes the server: new sessions are refused, every session is closed after what is queued for it, and what is left
+    /// after `deadline` is cut off.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the server refusing new sessions; the sessions go on closing by themselves.
+    pub async fn close(&self, deadline: Duration) {
+        self.engine.closing.store(true, Ordering::SeqCst);
+        let until = Instant::now() + deadline;
+        for session in self.engine.all() {
+            Session(session).close(CloseReason::ForcedClose);
+        }
+        while self.sessions() > 0 && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for session in self.engine.all() {
+            Session(session).abort(CloseReason::ForcedClose);
+        }
+    }
+}
+
+impl<A: Application> Engine<A> {
+    pub(crate) fn find(&self, sid: &str) -> Option<Arc<Shared>> {
+        let sid = Sid::parse(sid)?;
+        self.shard(&sid).lock().get(&sid).cloned()
+    }
+
+    /// Whether a session may be opened now; if so, its place is taken.
+    pub(crate) fn reserve(&self) -> bool {
+        let taken = self.count.fetch_add(1, Ordering::Relaxed);
+        let free = taken < self.options.limits().max_sessions && !self.closing.load(Ordering::SeqCst);
+        if !free {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        free
+    }
+
+    /// Gives back a place that no session came to use.
+    pub(crate) fn release(&self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Puts a session into its reserved place.
+    pub(crate) fn insert(&self, shared: &Arc<Shared>, polling: bool) {
+        self.shard(&shared.sid).lock().insert(shared.sid, shared.clone());
+        self.counters.opened.fetch_add(1, Ordering::Relaxed);
+        if !polling {
+            return;
+        }
+        let oldest = {
+            let mut pending = self.pending.lock();
+            pending.push_back(Arc::downgrade(shared));
+            while pending.front().is_some_and(|session| session.strong_count() == 0) {
+                pending.pop_front();
+            }
+            (pending.len() > self.options.limits().max_pending_sessions).then(|| pending.pop_front()).flatten()
+        };
+        if let Some(session) = oldest.and_then(|weak| weak.upgrade())
+            && session.lock().machine.awaits_first_activity()
+        {
+            self.counters.evicted.fetch_add(1, Ordering::Relaxed);
+            Session(session).abort(CloseReason::TransportError("too many sessions without a second request"));
+        }
+    }
+
+    pub(crate) fn remove(&self, sid: &Sid) {
+        if self.shard(sid).lock().remove(sid).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts the end of a session.
+    pub(crate) fn closed(&self, session: &Session, reason: CloseReason) {
+        let counters = &self.counters;
+        counters.closed.fetch_add(1, Ordering::Relaxed);
+        match reason {
+            CloseReason::PingTimeout => {
+                counters.ping_timeouts.fetch_add(1, Ordering::Relaxed);
+            }
+            CloseReason::ParseError(_) => {
+                counters.parse_errors.fetch_add(1, Ordering::Relaxed);
+            }
+            CloseReason::TransportError(what) => {
+                counters.transport_errors.fetch_add(1, Ordering::Relaxed);
+                if what == "slow consumer" {
+                    counters.slow_consumers.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            _ => {}
+        }
+        tracing::debug!(session = ?session.0.sid, %reason, description = reason.description(), "session closed");
+    }
+
+    fn all(&self) -> Vec<Arc<Shared>> {
+        self.sessions.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    fn shard(&self, sid: &Sid) -> &Mutex<HashMap<Sid, Arc<Shared>>> {
+        &self.sessions[sid.shard() % SHARDS]
+    }
+}
+
+/// Builds a [`Server`]. The methods carry Node's option names.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    options: Options,
+}
+
+impl Builder {
+    /// The path that requests must have, without a query. Default: `/engine.io`. Node: `path`.
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.options.path = path.into();
+        self
+    }
+
+    /// Whether the path ends with a slash on the wire. Default: `true`. Node: `addTrailingSlash`.
+    pub fn add_trailing_slash(mut self, add: bool) -> Self {
+        self.options.add_trailing_slash = add;
+        self
+    }
+
+    /// The transports that clients may use. Default: polling and WebSocket. Node: `transports`.
+    pub fn transports(mut self, transports: impl IntoIterator<Item = Transport>) -> Self {
+        self.options.transports = transports.into_iter().collect();
+        self
+    }
+
+    /// Whether a polling session may move to WebSocket. Default: `true`. Node: `allowUpgrades`.
+    pub fn allow_upgrades(mut self, allow: bool) -> Self {
+        self.options.allow_upgrades = allow;
+        self
+    }
+
+    /// The most TCP connections of the stand-alone listener; more are closed at once. Default: 1,000,000.
+    pub fn max_connections(mut self, most: usize) -> Self {
+        self.options.max_connections = most;
+        self
+    }
+
+    /// Whether clients of Engine.IO 3 (Socket.IO 2.x) are served. Default: `false`. Node: `allowEIO3`.
+    pub fn allow_eio3(mut self, allow: bool) -> Self {
+        self.options.allow_eio3 = allow;
+        self
+    }
+
+    /// How long after a pong the next ping is sent. Default: 25 s. Node: `pingInterval`.
+    pub fn ping_interval(mut self, interval: Duration) -> Self {
+        self.options.session.ping_interval = interval;
+        self
+    }
+
+    /// How long a client may take to answer a ping. Default: 20 s. Node: `pingTimeout`.
+    pub fn ping_timeout(mut self, timeout: Duration) -> Self {
+        self.options.session.ping_timeout = timeout;
+        self
+    }
+
+    /// How long an upgrade may take. Default: 10 s. Node: `upgradeTimeout`.
+    pub fn upgrade_timeout(mut self, timeout: Duration) -> Self {
+        self.options.session.upgrade_timeout = timeout;
+        self
+    }
+
+    /// The largest incoming message or body, in bytes. Default: 1,000,000. Node: `maxHttpBufferSize`.
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.options.session.limits.max_payload = bytes;
+        self
+    }
+
+    /// The longest time a poll is held: short polling. `None`, the default, holds it until there is something to send.
+    ///
+    /// Clients that did not ask for it with `hold` are held for at least a second, so stock clients do not spin; one that
+    /// asks with `hold=0` is answered at once, empty at most every 100 ms.
+    pub fn poll_hold(mut self, longest: Option<Duration>) -> Self {
+        self.options.session.poll_hold = longest;
+        self
+    }
+
+    /// All bounds at once. Sets `max_payload` too.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.options.session.limits = limits;
+        self
+    }
+
+    /// Which `Origin`s may use the server, on every request of every transport. Default: the same origin, and clients
+    /// that send none. Node has no such option: there a WebSocket from any page is accepted.
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.options.origins = origins;
+        self
+    }
+
+    /// Accept only requests whose `Host` names this machine itself (`localhost`, a loopback address). Default: `false`.
+    /// For servers on a loopback address: a web page cannot reach them by a name of its own (DNS rebinding).
+    pub fn loopback_hosts_only(mut self, only: bool) -> Self {
+        self.options.loopback_hosts_only = only;
+        self
+    }
+
+    /// The cookie for sticky sessions. Default: none. Node: `cookie`.
+    pub fn cookie(mut self, cookie: Cookie) -> Self {
+        self.options.cookie = Some(cookie);
+        self
+    }
+
+    /// Compression of WebSocket messages. Default: off. Node: `perMessageDeflate`.
+    pub fn per_message_deflate(mut self, options: deflate::Options) -> Self {
+        self.options.per_message_deflate = Some(options);
+        self
+    }
+
+    /// The smallest polling answer, in bytes, that is compressed; `None` never compresses. Default: 1,024. Node:
+    /// `httpCompression.threshold`.
+    pub fn http_compression(mut self, threshold: Option<usize>) -> Self {
+        self.options.http_compression = threshold;
+        self
+    }
+
+    /// A message that every client gets right behind the open packet. Node: `initialPacket`.
+    pub fn initial_packet(mut self, frame: Frame) -> Self {
+        self.options.initial_packet = Some(frame);
+        self
+    }
+
+    /// Asks whether a session may be opened. The error text reaches the client; it must not hold anything internal. Called
+    /// on handshakes only. Takes at most `Limits::hook_timeout`. Node: `allowRequest`.
+    pub fn allow_request<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(&Handshake) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.options.allow_request =
+            Some(Arc::new(move |handshake| -> HookFuture<Result<(), String>> { Box::pin(hook(handshake)) }));
+        self
+    }
+
+    /// Changes the headers of the first answer of a session. Node: the `initial_headers` event.
+    pub fn initial_headers(mut self, hook: impl Fn(&mut HeaderMap, &Handshake) + Send + Sync + 'static) -> Self {
+        self.options.initial_headers = Some(Arc::new(hook));
+        self
+    }
+
+    /// Changes the headers of every answer of a session. Node: the `headers` event.
+    pub fn headers(mut self, hook: impl Fn(&mut HeaderMap, &Handshake) + Send + Sync + 'static) -> Self {
+        self.options.headers = Some(Arc::new(hook));
+        self
+    }
+
+    /// Sees every refused request. Node: the `connection_error` event.
+    pub fn on_refused(mut self, hook: impl Fn(&RefusedRequest<'_>) + Send + Sync + 'static) -> Self {
+        self.options.on_refused = Some(Arc::new(hook));
+        self
+    }
+
+    /// Where the peer's address is found when another HTTP server runs the service, for example
+    /// `|extensions| extensions.get::<axum::extract::ConnectInfo<SocketAddr>>().map(|info| info.0)`.
+    pub fn peer_addr(mut self, hook: impl Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static) -> Self {
+        self.options.peer_addr = Some(Arc::new(hook));
+        self
+    }
+
+    /// Makes the server.
+    ///
+    /// # Errors
+    /// [`InvalidOption`] says which option makes no sense.
+    pub fn build<A: Application>(self, app: A) -> Result<Server<A>, InvalidOption> {
+        self.options.check()?;
+        let machine = Arc::new(self.options.session.clone());
+        let mut rules = Rules::default();
+        rules.transports = Transports::new(self.options.transports.iter().copied());
+        rules.allow_eio3 = self.options.allow_eio3;
+        rules.allow_upgrades = self.options.allow_upgrades;
+        let path = ServerPath::new(&self.options.path, self.options.add_trailing_slash);
+        let hosts = if self.options.loopback_hosts_only { Hosts::loopback() } else { Hosts::any() };
+        let engine = Engine {
+            app,
+            options: self.options,
+            machine,
+            rules,
+            path,
+            hosts,
+            sessions: std::array::from_fn(|_| Mutex::default()),
+            count: AtomicUsize::new(0),
+            pending: Mutex::default(),
+            closing: AtomicBool::new(false),
+            counters: Counters::default(),
+        };
+        Ok(Server { engine: Arc::new(engine) })
+    }
+}

@@ -1,0 +1,718 @@
+//! The tower service: decides what a request is, and answers it.
+//!
+//! Requests for another path go to the inner service untouched. Ours are verified by the pure rules of
+//! `engineio_proto::request` and then handed to their session.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use engineio_proto::{
+    Revision, Transport,
+    jsonp::{self, JsonpIndex},
+    open::OpenPacket,
+    origin::{self, OriginRefusal},
+    packet::Malformed,
+    request::{ALLOW, Accepted, BadRequest, Method, Query, Refusal, Rejection, Request as Facts, SessionFacts, verify},
+    session::{CloseReason, Output, Overlap, Session as Machine, Ticket},
+};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Version,
+    header::{
+        ACCEPT_ENCODING, ALLOW as ALLOW_HEADER, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
+        CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SET_COOKIE, TRANSFER_ENCODING, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS,
+    },
+    request::Parts,
+};
+use http_body::Body;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    Application, EngineBody, Handshake, Session,
+    body::{BodyError, read_body},
+    compress,
+    driver::Driver,
+    server::Engine,
+    session::{PollAnswer, PostResult, PostedBody, Shared, std_now},
+    sid::Sid,
+    upgrade,
+};
+
+/// The address of the TCP peer. The stand-alone listener puts it into the extensions of each request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerAddr(pub SocketAddr);
+
+/// Says that the client used TLS. A listener or a trusted proxy's middleware puts it into the extensions of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Secure;
+
+/// Answers Engine.IO requests in front of another service. Made by [`Server::layer`](crate::Server::layer).
+pub struct EngineLayer<A: Application> {
+    pub(crate) engine: Arc<Engine<A>>,
+}
+
+/// A tower service that answers Engine.IO requests. Made by [`Server::service`](crate::Server::service) and
+/// [`EngineLayer`].
+pub struct EngineService<S, A: Application> {
+    pub(crate) engine: Arc<Engine<A>>,
+    pub(crate) inner: S,
+}
+
+/// The inner service of a server that stands alone: answers 404 to everything.
+#[derive(Debug, Clone, Copy)]
+pub struct NotFound;
+
+/// A request that was refused, for the hook of [`Builder::on_refused`](crate::Builder::on_refused). Node: the
+/// `connection_error` event.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct RefusedRequest<'a> {
+    /// The number of the protocol: 0 to 5.
+    pub code: u8,
+    /// The message that belongs to the number.
+    pub message: &'a str,
+    /// What exactly was wrong, in Node's words where Node has some. Not told to the client.
+    pub context: Option<&'a str>,
+    /// The address of the peer, where it is known.
+    pub remote_addr: Option<SocketAddr>,
+}
+
+impl<A: Application> Clone for EngineLayer<A> {
+    fn clone(&self) -> Self {
+        Self { engine: self.engine.clone() }
+    }
+}
+
+impl<S: Clone, A: Application> Clone for EngineService<S, A> {
+    fn clone(&self) -> Self {
+        Self { engine: self.engine.clone(), inner: self.inner.clone() }
+    }
+}
+
+impl<S, A: Application> Layer<S> for EngineLayer<A> {
+    type Service = EngineService<S, A>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        EngineService { engine: self.engine.clone(), inner }
+    }
+}
+
+impl<B> Service<Request<B>> for NotFound {
+    type Response = Response<http_body_util::Empty<Bytes>>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        let mut response = Response::new(http_body_util::Empty::new());
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        std::future::ready(Ok(response))
+    }
+}
+
+type OwnAnswer = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
+
+pin_project_lite::pin_project! {
+    /// The answer of an [`EngineService`].
+    pub struct ServiceFuture<F> {
+        own: Option<OwnAnswer>,
+        #[pin]
+        inner: Option<F>,
+    }
+}
+
+impl<F, B, E> Future for ServiceFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<EngineBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match (this.own, this.inner.as_pin_mut()) {
+            (Some(own), _) => own.as_mut().poll(cx).map(|response| Ok(response.map(EngineBody::own))),
+            (None, Some(inner)) => inner.poll(cx).map(|result| result.map(|response| response.map(EngineBody::inner))),
+            (None, None) => Poll::Pending,
+        }
+    }
+}
+
+impl<S, A, ReqBody, ResBody> Service<Request<ReqBody>> for EngineService<S, A>
+where
+    A: Application,
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ReqBody: Body + Send + 'static,
+    ReqBody::Data: Send,
+    ResBody: Body<Data = Bytes>,
+{
+    type Response = Response<EngineBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ServiceFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        if self.engine.path.matches(request.uri().path()) {
+            let (parts, body) = request.into_parts();
+            ServiceFuture { own: Some(Box::pin(self.engine.clone().answer(parts, body))), inner: None }
+        } else {
+            ServiceFuture { own: None, inner: Some(self.inner.call(request)) }
+        }
+    }
+}
+
+/// The headers that every answer to one request gets.
+struct Answering {
+    headers: HeaderMap,
+    jsonp: Option<JsonpIndex>,
+    gzip: Option<compress::Encoding>,
+}
+
+impl<A: Application> Engine<A> {
+    async fn answer<B>(self: Arc<Self>, parts: Parts, body: B) -> Response<Bytes>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+    {
+        if !self.hosts.allows(authority(&parts)) {
+            self.counters.origin_refused.fetch_add(1, Ordering::Relaxed);
+            return plain(StatusCode::MISDIRECTED_REQUEST, "the Host header does not name this server");
+        }
+        let origin = origin::single(parts.headers.get_all(ORIGIN).iter().map(HeaderValue::as_bytes));
+        let mut answering = Answering { headers: HeaderMap::new(), jsonp: None, gzip: None };
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let is_upgrade = upgrade::is_upgrade(&parts.headers);
+        let mut found = None;
+        let accepted = verify(
+            Facts {
+                method: Method::from_name(parts.method.as_str()),
+                is_upgrade,
+                query: &query,
+                origin: origin.and_then(|origin| self.check_origin(&parts, origin)),
+            },
+            &self.rules,
+            |sid| {
+                let shared = self.find(sid)?;
+                let core = shared.lock();
+                let facts = SessionFacts {
+                    revision: shared.revision,
+                    transport: core.machine.transport(),
+                    upgrading: core.machine.is_upgrading(),
+                };
+                drop(core);
+                found = Some(shared);
+                Some(facts)
+            },
+        );
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
+            Err(Rejection::MethodNotAllowed) => {
+                let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+                response.headers_mut().insert(ALLOW_HEADER, HeaderValue::from_static(ALLOW));
+                return response;
+            }
+            Err(Rejection::Refused(refusal)) => return self.refuse(&parts, is_upgrade, &refusal, answering.headers),
+        };
+        answering.gzip =
+            self.options.http_compression.and_then(|_| compress::negotiate(text(&parts.headers, ACCEPT_ENCODING)));
+        match (accepted, found) {
+            (Accepted::Handshake { revision, transport, b64, jsonp }, _) => {
+                answering.jsonp = jsonp;
+                self.open(parts, revision, transport, b64, answering).await
+            }
+            (Accepted::Poll, Some(shared)) => {
+                answering.jsonp = query.jsonp().ok().flatten();
+                let hold = query.hold;
+                drop(query);
+                self.header_hooks(&mut answering.headers, &shared.handshake, false);
+                drop(parts);
+                self.poll(&shared, hold, answering).await
+            }
+            (Accepted::Post, Some(shared)) => {
+                answering.jsonp = query.jsonp().ok().flatten();
+                drop(query);
+                self.header_hooks(&mut answering.headers, &shared.handshake, false);
+                self.post(&shared, parts, body, answering).await
+            }
+            (Accepted::Upgrade, Some(shared)) => self.upgrade(shared, parts, answering.headers),
+            // `verify` speaks of a session only when the look-up has found one.
+            (_, None) => self.refuse(&parts, is_upgrade, &Refusal::UnknownSid, answering.headers),
+        }
+    }
+
+    fn check_origin(&self, parts: &Parts, origin: Option<&[u8]>) -> Result<(), OriginRefusal> {
+        let result = self.options.origins.check(
+            origin,
+            authority(parts),
+            is_secure(parts),
+            text(&parts.headers, "sec-fetch-site"),
+        );
+        if result.is_err() {
+            self.counters.origin_refused.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Opens a session: on polling this is the answer with the open packet, on WebSocket the 101.
+    async fn open(
+        self: Arc<Self>,
+        parts: Parts,
+        revision: Revision,
+        transport: Transport,
+        b64: bool,
+        mut answering: Answering,
+    ) -> Response<Bytes> {
+        let is_upgrade = transport == Transport::WebSocket;
+        let accepted = if is_upgrade {
+            match upgrade::check(&parts, self.options.per_message_deflate.as_ref()) {
+                Ok(accepted) => Some(accepted),
+                Err(refusal) => return upgrade::refuse(&refusal, answering.headers),
+            }
+        } else {
+            None
+        };
+        let handshake = Handshake::new(&parts, self.peer_of(&parts), is_secure(&parts));
+        if let Some(hook) = &self.options.allow_request {
+            match tokio::time::timeout(self.options.limits().hook_timeout, hook(&handshake)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(message)) => {
+                    return self.refuse(&parts, is_upgrade, &Refusal::forbidden(message), answering.headers);
+                }
+                Err(_) => return self.unavailable("the handshake hook did not answer in time"),
+            }
+        }
+        if !self.reserve() {
+            return self.unavailable("no session can be opened now");
+        }
+        self.header_hooks(&mut answering.headers, &handshake, true);
+        let sid = Sid::random();
+        let open = OpenPacket {
+            sid: sid.as_str().to_owned(),
+            upgrades: self.rules.upgrades_from(transport),
+            ping_interval: self.machine.ping_interval,
+            ping_timeout: self.machine.ping_timeout,
+            max_payload: Some(self.options.limits().max_payload as u64),
+        };
+        let secure = handshake.secure();
+        let machine = Machine::open(
+            std_now(),
+            self.machine.clone(),
+            revision,
+            transport,
+            b64,
+            open.packet(),
+            self.options.initial_packet.clone(),
+        );
+        let shared = Shared::new(sid, handshake, machine, self.options.limits().send_queue_bytes);
+        if let Some(accepted) = accepted {
+            return upgrade::accept(parts, accepted, answering.headers, self.clone(), move |engine, link| {
+                let Some(link) = link else { return engine.release() };
+                engine.insert(&shared, false);
+                tokio::spawn(Driver::new(engine, Session(shared), Some(link)));
+            });
+        }
+        if let Some(cookie) = &self.options.cookie
+            && let Ok(value) = HeaderValue::try_from(cookie.header(sid.as_str(), secure))
+        {
+            answering.headers.insert(SET_COOKIE, value);
+        }
+        self.insert(&shared, true);
+        let answer = {
+            let mut core = shared.lock();
+            let now = std_now();
+            let _ = core.machine.on_poll(now, None);
+            core.machine.answer_poll(now)
+        };
+        tokio::spawn(Driver::new(self.clone(), Session(shared), None));
+        match answer {
+            Some(Output::AnswerPoll { payload, compress, .. }) => {
+                self.payload_response(PollAnswer { payload, compress }, answering)
+            }
+            _ => empty(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    async fn poll(&self, shared: &Arc<Shared>, hold: Option<Duration>, answering: Answering) -> Response<Bytes> {
+        let parked = {
+            let mut core = shared.lock();
+            let now = std_now();
+            match core.machine.on_poll(now, hold) {
+                Err(Overlap) => {
+                    core.wake();
+                    return with_headers(empty(StatusCode::BAD_REQUEST), answering.headers);
+                }
+                Ok(ticket) => match core.machine.answer_poll(now) {
+                    Some(Output::AnswerPoll { payload, compress, .. }) => {
+                        core.wake_drained();
+                        // The answer may have been the last one of a session that is closing.
+                        core.wake();
+                        Err(PollAnswer { payload, compress })
+                    }
+                    _ => {
+                        // The session's task keeps the time of a held poll.
+                        if hold.is_some() || self.machine.poll_hold.is_some() || core.machine.is_upgrading() {
+                            core.wake();
+                        }
+                        Ok(ticket)
+                    }
+                },
+            }
+        };
+        let answer = match parked {
+            Err(answer) => Some(answer),
+            Ok(ticket) => ParkedPoll { shared: shared.clone(), ticket, done: false }.await,
+        };
+        match answer {
+            Some(answer) => self.payload_response(answer, answering),
+            None => with_headers(empty(StatusCode::BAD_REQUEST), answering.headers),
+        }
+    }
+
+    async fn post<B: Body>(
+        &self,
+        shared: &Arc<Shared>,
+        parts: Parts,
+        body: B,
+        answering: Answering,
+    ) -> Response<Bytes> {
+        let ticket = {
+            let mut core = shared.lock();
+            match core.machine.on_post() {
+                Ok(ticket) => ticket,
+                Err(Overlap) => {
+                    core.wake();
+                    return with_headers(empty(StatusCode::BAD_REQUEST), answering.headers);
+                }
+            }
+        };
+        let mut guard = PostGuard { shared, ticket, armed: true };
+        if parts.headers.contains_key(CONTENT_ENCODING) {
+            // Bodies are never inflated: a small body could become a large one.
+            guard.done();
+            return close_after(with_headers(empty(StatusCode::UNSUPPORTED_MEDIA_TYPE), answering.headers));
+        }
+        let limits = self.options.limits();
+        let declared = text(&parts.headers, CONTENT_LENGTH).and_then(|len| len.parse::<u64>().ok());
+        let body = if declared.is_some_and(|len| len > limits.max_payload as u64) {
+            Err(BodyError::TooLarge)
+        } else {
+            read_body(body, limits.max_payload, limits.body_timeout).await
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(BodyError::TooLarge) => {
+                self.counters.oversize.fetch_add(1, Ordering::Relaxed);
+                guard.done();
+                return close_after(with_headers(empty(StatusCode::PAYLOAD_TOO_LARGE), answering.headers));
+            }
+            Err(BodyError::TooSlow) => {
+                guard.failed(CloseReason::TransportError("the body came too slowly"));
+                return close_after(with_headers(empty(StatusCode::REQUEST_TIMEOUT), answering.headers));
+            }
+            Err(BodyError::Broken) => {
+                guard.failed(CloseReason::TransportError("data request connection closed prematurely"));
+                return close_after(with_headers(empty(StatusCode::BAD_REQUEST), answering.headers));
+            }
+        };
+        let binary =
+            text(&parts.headers, CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/octet-stream"));
+        if binary && shared.revision == Revision::V4 {
+            guard.failed(CloseReason::TransportError("invalid content"));
+            return with_headers(empty(StatusCode::BAD_REQUEST), answering.headers);
+        }
+        drop(parts);
+        let body = match answering.jsonp {
+            None => body,
+            Some(_) => match jsonp::decode_body(&body) {
+                Ok(body) => body.into(),
+                Err(malformed) => {
+                    guard.failed(CloseReason::ParseError(Malformed::as_str(malformed)));
+                    return with_headers(empty(StatusCode::BAD_REQUEST), answering.headers);
+                }
+            },
+        };
+        guard.armed = false;
+        {
+            let mut core = shared.lock();
+            core.requests().post = Some(PostedBody { ticket, body, binary });
+            core.wake();
+        }
+        match (PostedWait { shared: shared.clone(), ticket }).await {
+            PostResult::Taken => {
+                let mut response = Response::new(Bytes::from_static(b"ok"));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                with_headers(response, answering.headers)
+            }
+            PostResult::Refused => with_headers(empty(StatusCode::BAD_REQUEST), answering.headers),
+        }
+    }
+
+    fn upgrade(self: Arc<Self>, shared: Arc<Shared>, parts: Parts, mut headers: HeaderMap) -> Response<Bytes> {
+        let accepted = match upgrade::check(&parts, self.options.per_message_deflate.as_ref()) {
+            Ok(accepted) => accepted,
+            Err(refusal) => return upgrade::refuse(&refusal, headers),
+        };
+        {
+            // The place is taken before anything waits; a second candidate meets it.
+            let mut core = shared.lock();
+            if core.machine.on_candidate(std_now()).is_err() {
+                drop(core);
+                return self.refuse(&parts, true, &Refusal::BadRequest(BadRequest::AlreadyUpgrading), headers);
+            }
+            core.wake();
+        }
+        self.header_hooks(&mut headers, &shared.handshake, false);
+        upgrade::accept(parts, accepted, headers, self, move |_, link| {
+            let mut core = shared.lock();
+            match link {
+                Some(link) if core.machine.is_upgrading() => core.requests().candidate = Some(Box::new(link)),
+                Some(_) => {}
+                None => core.machine.on_candidate_gone(),
+            }
+            core.wake();
+        })
+    }
+
+    fn payload_response(&self, answer: PollAnswer, answering: Answering) -> Response<Bytes> {
+        let Answering { headers, jsonp, gzip } = answering;
+        let PollAnswer { payload, compress } = answer;
+        let (body, kind) = match jsonp {
+            Some(index) => (jsonp::encode_response(index, &payload.body).into_bytes(), jsonp::CONTENT_TYPE),
+            None if payload.binary => (payload.body, "application/octet-stream"),
+            None => (payload.body, "text/plain; charset=UTF-8"),
+        };
+        let squeeze =
+            gzip.filter(|_| compress && self.options.http_compression.is_some_and(|least| body.len() >= least));
+        let mut response = Response::new(Bytes::new());
+        let out = response.headers_mut();
+        out.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        out.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if jsonp.is_some() {
+            out.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        }
+        let body = match squeeze {
+            Some(encoding) => {
+                out.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+                out.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+                compress::compress(encoding, &body)
+            }
+            None => body,
+        };
+        *response.body_mut() = body.into();
+        with_headers(response, headers)
+    }
+
+    /// The answer to a request that breaks the rules. A refused upgrade closes its connection: what follows on it was not
+    /// meant as HTTP.
+    pub(crate) fn refuse(
+        &self,
+        parts: &Parts,
+        is_upgrade: bool,
+        refusal: &Refusal,
+        headers: HeaderMap,
+    ) -> Response<Bytes> {
+        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        let remote_addr = self.peer_of(parts);
+        tracing::debug!(code = refusal.code(), context = refusal.context(), "request refused");
+        if let Some(hook) = &self.options.on_refused {
+            let refused = RefusedRequest {
+                code: refusal.code(),
+                message: refusal.message(),
+                context: refusal.context(),
+                remote_addr,
+            };
+            hook(&refused);
+        }
+        let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        if is_upgrade {
+            return upgrade::refuse_with(status, refusal.message(), headers);
+        }
+        let mut response = Response::new(Bytes::from(refusal.json_body()));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        with_headers(response, headers)
+    }
+
+    fn unavailable(&self, why: &'static str) -> Response<Bytes> {
+        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, why);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        close_after(response)
+    }
+
+    fn header_hooks(&self, headers: &mut HeaderMap, handshake: &Handshake, first: bool) {
+        if first && let Some(hook) = &self.options.initial_headers {
+            hook(headers, handshake);
+        }
+        if let Some(hook) = &self.options.headers {
+            hook(headers, handshake);
+        }
+    }
+
+    fn peer_of(&self, parts: &Parts) -> Option<SocketAddr> {
+        match &self.options.peer_addr {
+            Some(hook) => hook(&parts.extensions),
+            None => parts.extensions.get::<PeerAddr>().map(|peer| peer.0),
+        }
+    }
+}
+
+/// A GET that waits for packets. Dropping it tells the session that the client has gone.
+struct ParkedPoll {
+    shared: Arc<Shared>,
+    ticket: Ticket,
+    done: bool,
+}
+
+impl Future for ParkedPoll {
+    type Output = Option<PollAnswer>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let ticket = self.ticket;
+        let shared = self.shared.clone();
+        let mut core = shared.lock();
+        let over = core.machine.is_over() && !core.machine.has_parked(ticket);
+        let requests = core.requests();
+        if let Some((_, answer)) = requests.answer.take_if(|(answered, _)| *answered == ticket) {
+            self.done = true;
+            return Poll::Ready(Some(answer));
+        }
+        if over {
+            self.done = true;
+            return Poll::Ready(None);
+        }
+        requests.poll_waker = Some((ticket, cx.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl Drop for ParkedPoll {
+    fn drop(&mut self) {
+        if !self.done {
+            let mut core = self.shared.lock();
+            core.machine.on_poll_gone(self.ticket);
+            core.wake();
+        }
+    }
+}
+
+/// A POST whose body is with the session's task.
+struct PostedWait {
+    shared: Arc<Shared>,
+    ticket: Ticket,
+}
+
+impl Future for PostedWait {
+    type Output = PostResult;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<PostResult> {
+        let mut core = self.shared.lock();
+        let gone = core.task_gone;
+        let requests = core.requests();
+        if let Some((_, result)) = requests.post_result.take_if(|(ticket, _)| *ticket == self.ticket) {
+            return Poll::Ready(result);
+        }
+        if gone {
+            return Poll::Ready(PostResult::Refused);
+        }
+        requests.post_waker = Some((self.ticket, cx.waker().clone()));
+        Poll::Pending
+    }
+}
+
+/// Tells the session when a POST is given up while its body is read.
+struct PostGuard<'a> {
+    shared: &'a Shared,
+    ticket: Ticket,
+    armed: bool,
+}
+
+impl PostGuard<'_> {
+    fn done(&mut self) {
+        self.armed = false;
+        let mut core = self.shared.lock();
+        core.machine.on_post_done(self.ticket);
+        core.wake();
+    }
+
+    fn failed(&mut self, reason: CloseReason) {
+        self.armed = false;
+        let mut core = self.shared.lock();
+        core.machine.on_post_failed(self.ticket, reason);
+        core.wake();
+    }
+}
+
+impl Drop for PostGuard<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.failed(CloseReason::TransportError("data request connection closed prematurely"));
+        }
+    }
+}
+
+/// The authority that the client used.
+pub(crate) fn authority(parts: &Parts) -> Option<&str> {
+    match parts.version {
+        Version::HTTP_2 | Version::HTTP_3 => parts.uri.authority().map(|authority| authority.as_str()),
+        _ => text(&parts.headers, HOST),
+    }
+}
+
+fn is_secure(parts: &Parts) -> bool {
+    parts.extensions.get::<Secure>().is_some() || parts.uri.scheme_str() == Some("https")
+}
+
+/// The value of a header, if it is visible ASCII.
+fn text(headers: &HeaderMap, name: impl http::header::AsHeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+pub(crate) fn empty(status: StatusCode) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    response
+}
+
+fn plain(status: StatusCode, message: &'static str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(message.as_bytes()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
+    response
+}
+
+pub(crate) fn with_headers(mut response: Response<Bytes>, headers: HeaderMap) -> Response<Bytes> {
+    if !headers.is_empty() {
+        response.headers_mut().extend(headers);
+    }
+    response
+}
+
+fn close_after(mut response: Response<Bytes>) -> Response<Bytes> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Whether a request announces a body.
+pub(crate) fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) || text(headers, CONTENT_LENGTH).is_some_and(|len| len != "0")
+}
+
+/// Whether a request names an upgrade.
+pub(crate) fn names_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE)
+}

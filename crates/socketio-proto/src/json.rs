@@ -1,0 +1,486 @@
+//! The default parser: a short text header, then JSON; attachments follow as binary messages.
+//!
+//! `<type>[<attachments>-][<namespace>,][<ack id>][JSON]`. The header is scanned without copying, the JSON is checked as a
+//! whole but not turned into values: that happens when a handler says what it wants.
+//!
+//! Stricter than JavaScript's parser on purpose: numbers in the header are digits and nothing else, an event always has
+//! a payload, a packet with attachments has at least one.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::ser::Formatter;
+
+use crate::args::{Name, Repr, event_name};
+use crate::attached::{Attached, find_placeholders, unescape};
+use crate::limits::{MAX_DEPTH, MAX_ID};
+use crate::ser::Sink;
+use crate::{Args, Chunk, EncodeError, Encoded, Limits, Message, Packet, PacketKind, Payload, Violation};
+
+/// Decodes the messages of one connection.
+#[derive(Debug)]
+pub(crate) struct JsonDecoder {
+    max_attachments: usize,
+    max_packet_bytes: usize,
+    max_event_name: usize,
+    /// A packet that waits for attachments.
+    pending: Option<Box<Pending>>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    text: String,
+    expected: usize,
+    bytes: usize,
+    attachments: Vec<Bytes>,
+}
+
+impl JsonDecoder {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            max_attachments: limits.max_attachments,
+            max_packet_bytes: limits.max_packet_bytes,
+            max_event_name: limits.max_event_name,
+            pending: None,
+        }
+    }
+
+    pub(crate) fn is_reconstructing(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    pub(crate) fn decode<'a>(&mut self, message: Message<'a>) -> Result<Option<Packet<'a>>, Violation> {
+        match (message, self.pending.take()) {
+            (Message::Text(text), None) => self.text(text),
+            (Message::Text(_), Some(_)) => Err(Violation::TextWhileReconstructing),
+            (Message::Binary(_), None) => Err(Violation::UnexpectedBinary),
+            (Message::Binary(data), Some(mut pending)) => {
+                pending.bytes = pending.bytes.saturating_add(data.len());
+                if pending.bytes > self.max_packet_bytes {
+                    return Err(Violation::AttachmentsTooLarge { limit: self.max_packet_bytes });
+                }
+                pending.attachments.push(Bytes::copy_from_slice(data));
+                if pending.attachments.len() < pending.expected {
+                    self.pending = Some(pending);
+                    return Ok(None);
+                }
+                self.complete(*pending).map(Some)
+            }
+        }
+    }
+
+    fn text<'a>(&mut self, text: &'a str) -> Result<Option<Packet<'a>>, Violation> {
+        let header = scan(text)?;
+        if header.attachments > self.max_attachments {
+            return Err(Violation::TooManyAttachments { limit: self.max_attachments });
+        }
+        let packet = self.packet(&header, None)?;
+        if header.attachments == 0 {
+            return Ok(Some(packet));
+        }
+        let (expected, text) = (header.attachments, text.to_owned());
+        self.pending = Some(Box::new(Pending { text, expected, bytes: 0, attachments: Vec::new() }));
+        Ok(None)
+    }
+
+    fn complete(&self, pending: Pending) -> Result<Packet<'static>, Violation> {
+        let header = scan(&pending.text)?;
+        let placeholders = find_placeholders(header.data.unwrap_or_default(), pending.attachments.len())?;
+        let attached = Arc::new(Attached { bytes: pending.attachments, placeholders });
+        Ok(match self.packet(&header, Some(attached))? {
+            Packet::Event { namespace, id, args } => {
+                Packet::Event { namespace: owned(namespace), id, args: args.into_owned() }
+            }
+            Packet::Ack { namespace, id, args } => {
+                Packet::Ack { namespace: owned(namespace), id, args: args.into_owned() }
+            }
+            // `scan` gives attachments to events and acks only.
+            _ => return Err(Violation::Payload),
+        })
+    }
+
+    fn packet<'a>(&self, header: &Header<'a>, attached: Option<Arc<Attached>>) -> Result<Packet<'a>, Violation> {
+        let namespace = Cow::Borrowed(header.namespace);
+        let shape = header.data.map(|data| check(data).ok_or(Violation::Malformed)).transpose()?;
+        let payload = |data: &'a str| Payload::new(Repr::Json { text: Cow::Borrowed(data), attached: None });
+        let begins =
+            |with: &[u8]| header.data.is_none_or(|data| data.bytes().next().is_some_and(|b| with.contains(&b)));
+        match header.kind {
+            PacketKind::Connect if begins(b"{") => Ok(Packet::Connect { namespace, data: header.data.map(payload) }),
+            PacketKind::ConnectError if begins(b"{\"") => {
+                Ok(Packet::ConnectError { namespace, data: header.data.map(payload) })
+            }
+            PacketKind::Disconnect if header.data.is_none() => Ok(Packet::Disconnect { namespace }),
+            PacketKind::Event => {
+                let (Some(data), Some(shape)) = (header.data, shape) else { return Err(Violation::Payload) };
+                if !data.starts_with('[') || shape.elements == 0 {
+                    return Err(Violation::Payload);
+                }
+                let name = self.name(data.get(shape.first.0..shape.first.1).unwrap_or_default())?;
+                let repr = Repr::Json { text: Cow::Borrowed(data), attached };
+                Ok(Packet::Event { namespace, id: header.id, args: Args::new(Some(name), shape.elements - 1, repr) })
+            }
+            PacketKind::Ack if begins(b"[") => {
+                let repr = Repr::Json { text: Cow::Borrowed(header.data.unwrap_or("[]")), attached };
+                let len = shape.map_or(0, |shape| shape.elements);
+                Ok(Packet::Ack { namespace, id: header.id, args: Args::new(None, len, repr) })
+            }
+            PacketKind::Connect | PacketKind::ConnectError | PacketKind::Disconnect | PacketKind::Ack => {
+                Err(Violation::Payload)
+            }
+        }
+    }
+
+    /// The name of an event from the first element of its array.
+    fn name<'a>(&self, literal: &'a str) -> Result<Name<'a>, Violation> {
+        let name = match literal.as_bytes() {
+            [b'"', .., b'"'] => {
+                // An escape takes at most six bytes for one of the name.
+                if literal.len() / 6 > self.max_event_name {
+                    return Err(Violation::EventName);
+                }
+                let raw = literal.get(1..literal.len() - 1).unwrap_or_default();
+                unescape(raw).ok_or(Violation::EventName)?
+            }
+            [b'-' | b'0'..=b'9', ..] => {
+                if literal.len() > self.max_event_name {
+                    return Err(Violation::EventName);
+                }
+                match literal.parse::<u64>() {
+                    Ok(_) => Cow::Borrowed(literal),
+                    Err(_) => Cow::Owned(number_text(literal.parse().map_err(|_| Violation::EventName)?)),
+                }
+            }
+            _ => return Err(Violation::EventName),
+        };
+        event_name(name, self.max_event_name)
+    }
+}
+
+/// A number as the name of an event, the way JavaScript prints it.
+pub(crate) fn number_text(number: f64) -> String {
+    // Adding zero turns -0 into 0.
+    (number + 0.0).to_string()
+}
+
+fn owned(namespace: Cow<'_, str>) -> Cow<'static, str> {
+    if namespace == "/" { Cow::Borrowed("/") } else { Cow::Owned(namespace.into_owned()) }
+}
+
+#[derive(Debug)]
+struct Header<'a> {
+    kind: PacketKind,
+    /// Zero for a packet without attachments.
+    attachments: usize,
+    namespace: &'a str,
+    id: Option<u64>,
+    data: Option<&'a str>,
+}
+
+/// Takes the header apart. Every boundary is an ASCII byte, so the slices are text.
+fn scan(text: &str) -> Result<Header<'_>, Violation> {
+    let (&first, mut rest) = text.as_bytes().split_first().ok_or(Violation::UnknownType)?;
+    let (kind, binary) = match first {
+        b'0'..=b'4' => (PacketKind::from_number(u64::from(first - b'0')).ok_or(Violation::UnknownType)?, false),
+        b'5' => (PacketKind::Event, true),
+        b'6' => (PacketKind::Ack, true),
+        _ => return Err(Violation::UnknownType),
+    };
+    let mut attachments = 0;
+    if binary {
+        let digits = digits(rest);
+        match rest.get(digits) {
+            Some(b'-') if (1..=MAX_ATTACHMENT_DIGITS).contains(&digits) => {}
+            _ if digits > MAX_ATTACHMENT_DIGITS => return Err(Violation::TooManyAttachments { limit: 9_999 }),
+            _ => return Err(Violation::AttachmentCount),
+        }
+        attachments = number(rest.get(..digits).unwrap_or_default()) as usize;
+        if attachments == 0 {
+            return Err(Violation::AttachmentCount);
+        }
+        rest = rest.get(digits + 1..).unwrap_or_default();
+    }
+    let mut namespace = "/";
+    if rest.first() == Some(&b'/') {
+        let end = memchr::memchr(b',', rest);
+        let start = text.len() - rest.len();
+        namespace = text.get(start..end.map_or(text.len(), |end| start + end)).unwrap_or_default();
+        rest = end.and_then(|end| rest.get(end + 1..)).unwrap_or_default();
+    }
+    let digits = digits(rest);
+    let mut id = None;
+    if digits > 0 {
+        let value = number(rest.get(..digits.min(MAX_ID_DIGITS)).unwrap_or_default());
+        if digits > MAX_ID_DIGITS || value > MAX_ID {
+            return Err(Violation::AckId);
+        }
+        id = Some(value);
+        rest = rest.get(digits..).unwrap_or_default();
+    }
+    let data = match rest.first() {
+        None => None,
+        Some(b'[' | b'{' | b'"') => text.get(text.len() - rest.len()..),
+        Some(_) => return Err(Violation::Malformed),
+    };
+    Ok(Header { kind, attachments, namespace, id, data })
+}
+
+fn digits(bytes: &[u8]) -> usize {
+    // One more than any limit is enough to know that there are too many.
+    bytes.iter().take(MAX_ID_DIGITS + 1).take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+/// The value of at most 16 digits.
+fn number(digits: &[u8]) -> u64 {
+    digits.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'))
+}
+
+const MAX_ATTACHMENT_DIGITS: usize = 4;
+const MAX_ID_DIGITS: usize = 16;
+
+/// What a pass over a payload learned.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(crate) struct Shape {
+    /// How many elements the array has; 0 when the payload is no array.
+    pub(crate) elements: usize,
+    /// Where the first element is.
+    pub(crate) first: (usize, usize),
+}
+
+/// Checks that `text` is one JSON value that nests at most [`MAX_DEPTH`] deep and whose numbers are finite.
+///
+/// It accepts what serde_json accepts, and lone surrogates (`"\ud800"`) as JavaScript does; those have no Rust text, so a
+/// handler that wants the string gets an error. No recursion, no allocation.
+pub(crate) fn check(text: &str) -> Option<Shape> {
+    let bytes = text.as_bytes();
+    let mut shape = Shape { elements: 0, first: (0, 0) };
+    let is_list = bytes.first() == Some(&b'[');
+    // Bit n says whether the container at depth n + 1 is an object.
+    let (mut objects, mut depth, mut at) = (0_u128, 0_usize, 0_usize);
+    'value: loop {
+        at = skip_space(bytes, at);
+        if is_list && depth == 1 && shape.elements == 0 {
+            shape.first.0 = at;
+        }
+        match *bytes.get(at)? {
+            open @ (b'{' | b'[') => {
+                if depth == MAX_DEPTH {
+                    return None;
+                }
+                let object = open == b'{';
+                objects = objects & !(1 << depth) | u128::from(object) << depth;
+                depth += 1;
+                at = skip_space(bytes, at + 1);
+                // `]` and `}` differ from their opening by two.
+                if *bytes.get(at)? != open + 2 {
+                    if object {
+                        at = key(bytes, at)?;
+                    }
+                    continue 'value;
+                }
+                depth -= 1;
+                at += 1;
+            }
+            b'"' => at = string_end(bytes, at + 1)?,
+            b'-' | b'0'..=b'9' => at = number_end(text, at)?,
+            b't' => at = literal(bytes, at, b"true")?,
+            b'f' => at = literal(bytes, at, b"false")?,
+            b'n' => at = literal(bytes, at, b"null")?,
+            _ => return None,
+        }
+        loop {
+            if is_list && depth == 1 {
+                if shape.elements == 0 {
+                    shape.first.1 = at;
+                }
+                shape.elements += 1;
+            }
+            at = skip_space(bytes, at);
+            if depth == 0 {
+                return (at == bytes.len()).then_some(shape);
+            }
+            let object = objects >> (depth - 1) & 1 == 1;
+            match *bytes.get(at)? {
+                b',' if object => at = key(bytes, skip_space(bytes, at + 1))?,
+                b',' => at += 1,
+                close if close == if object { b'}' } else { b']' } => {
+                    depth -= 1;
+                    at += 1;
+                    continue;
+                }
+                _ => return None,
+            }
+            continue 'value;
+        }
+    }
+}
+
+fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+/// Behind `"key":`.
+fn key(bytes: &[u8], at: usize) -> Option<usize> {
+    if *bytes.get(at)? != b'"' {
+        return None;
+    }
+    let colon = skip_space(bytes, string_end(bytes, at + 1)?);
+    (*bytes.get(colon)? == b':').then_some(colon + 1)
+}
+
+/// Behind the closing quote of the string whose first character is at `at`.
+fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at += bytes.get(at..)?.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20)?;
+        match *bytes.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => match *bytes.get(at + 1)? {
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => at += 2,
+                b'u' if bytes.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => at += 6,
+                _ => return None,
+            },
+            _ => return None,
+        }
+    }
+}
+
+fn number_end(text: &str, start: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let run = |at: usize| bytes.get(at..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let mut at = start + usize::from(*bytes.get(start)? == b'-');
+    let whole = run(at);
+    if whole == 0 || whole > 1 && bytes.get(at) == Some(&b'0') {
+        return None;
+    }
+    at += whole;
+    if bytes.get(at) == Some(&b'.') {
+        let fraction = run(at + 1);
+        if fraction == 0 {
+            return None;
+        }
+        at += 1 + fraction;
+    }
+    // Only a long number or an exponent can leave the range of a double.
+    let mut huge = whole > 300;
+    if let Some(b'e' | b'E') = bytes.get(at) {
+        at += 1 + usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+        let exponent = run(at);
+        if exponent == 0 {
+            return None;
+        }
+        at += exponent;
+        huge = true;
+    }
+    if huge && !text.get(start..at)?.parse::<f64>().ok()?.is_finite() {
+        return None;
+    }
+    Some(at)
+}
+
+fn literal(bytes: &[u8], at: usize, word: &[u8]) -> Option<usize> {
+    bytes.get(at..)?.starts_with(word).then_some(at + word.len())
+}
+
+/// Encodes a packet that carries arguments; `write` writes them.
+pub(crate) fn encode_list(
+    kind: PacketKind,
+    namespace: &str,
+    id: Option<u64>,
+    headroom: usize,
+    write: impl FnOnce(&mut JsonSink<'_>) -> Result<(), EncodeError>,
+) -> Result<Encoded, EncodeError> {
+    let mut bytes = head(kind, namespace, id, headroom);
+    let mut attachments = Vec::new();
+    bytes.push(b'[');
+    write(&mut JsonSink { out: &mut bytes, attachments: &mut attachments, headroom, written: 0 })?;
+    bytes.push(b']');
+    if !attachments.is_empty() {
+        // How many there are is known only now. Text in front of attachments is short, moving it is cheap.
+        let mut digits = itoa::Buffer::new();
+        let kind = [b"0123456"[usize::from(kind.number()) + 3]];
+        let prefix = kind.into_iter().chain(digits.format(attachments.len()).bytes()).chain([b'-']);
+        bytes.splice(headroom..=headroom, prefix);
+    }
+    let mut encoded = Encoded::new();
+    encoded.push(Chunk { bytes, start: headroom, binary: false });
+    encoded.extend(attachments);
+    Ok(encoded)
+}
+
+/// Encodes a packet with one value as its payload, or none.
+pub(crate) fn encode_one<T: Serialize + ?Sized>(
+    kind: PacketKind,
+    namespace: &str,
+    data: Option<&T>,
+    headroom: usize,
+) -> Result<Encoded, EncodeError> {
+    let mut bytes = head(kind, namespace, None, headroom);
+    if let Some(data) = data {
+        let mut attachments = Vec::new();
+        JsonSink { out: &mut bytes, attachments: &mut attachments, headroom, written: 0 }.push(data)?;
+        if !attachments.is_empty() {
+            return Err(EncodeError::Binary);
+        }
+    }
+    Ok(smallvec::smallvec![Chunk { bytes, start: headroom, binary: false }])
+}
+
+fn head(kind: PacketKind, namespace: &str, id: Option<u64>, headroom: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(headroom + namespace.len() + 96);
+    bytes.resize(headroom, 0);
+    bytes.push(b'0' + kind.number());
+    if namespace != "/" {
+        bytes.extend_from_slice(namespace.as_bytes());
+        bytes.push(b',');
+    }
+    if let Some(id) = id {
+        bytes.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
+    }
+    bytes
+}
+
+/// Arguments as JSON, binary data as attachments.
+pub(crate) struct JsonSink<'a> {
+    out: &'a mut Vec<u8>,
+    attachments: &'a mut Vec<Chunk>,
+    headroom: usize,
+    written: usize,
+}
+
+impl Sink for JsonSink<'_> {
+    fn begin(&mut self, _: usize) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        if self.written > 0 {
+            self.out.push(b',');
+        }
+        self.written += 1;
+        let formatter = Detach { attachments: self.attachments, headroom: self.headroom };
+        let mut serializer = serde_json::Serializer::with_formatter(&mut *self.out, formatter);
+        value.serialize(&mut serializer).map_err(|error| EncodeError::Serialize(error.to_string()))
+    }
+}
+
+/// Compact JSON in which bytes leave a placeholder behind.
+struct Detach<'a> {
+    attachments: &'a mut Vec<Chunk>,
+    headroom: usize,
+}
+
+impl Formatter for Detach<'_> {
+    fn write_byte_array<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, value: &[u8]) -> std::io::Result<()> {
+        let mut digits = itoa::Buffer::new();
+        writer.write_all(b"{\"_placeholder\":true,\"num\":")?;
+        writer.write_all(digits.format(self.attachments.len()).as_bytes())?;
+        writer.write_all(b"}")?;
+        self.attachments.push(Chunk::copied(value, self.headroom, true));
+        Ok(())
+    }
+}

@@ -453,3 +453,280 @@ fn default_port(scheme: &str) -> Option<u16> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: Option<&str> = Some("app.x.com");
+
+    #[track_caller]
+    fn check(origins: &Origins, origin: &str, want: Result<(), OriginRefusal>) {
+        assert_eq!(origins.check(Some(origin.as_bytes()), HOST, true, None), want, "origin: {origin:?}");
+    }
+
+    #[test]
+    fn by_default_only_the_own_origin_is_allowed() {
+        use OriginRefusal::*;
+        let same = Origins::default();
+        check(&same, "https://app.x.com", Ok(()));
+        check(&same, "https://app.x.com:443", Ok(())); // O10
+        check(&same, "HTTPS://APP.X.COM", Ok(())); // O11
+        check(&same, "https://evil", Err(NotAllowed)); // O01
+        check(&same, "https://x.com", Err(NotAllowed));
+        check(&same, "https://app.x.com.evil.io", Err(NotAllowed));
+        check(&same, "https://app.x.com:8443", Err(NotAllowed)); // O10
+        check(&same, "http://app.x.com", Err(NotAllowed));
+        check(&same, "http://app.x.com:443", Err(NotAllowed));
+        check(&same, "wss://app.x.com", Err(NotAllowed));
+        check(&same, "file://", Err(NotAllowed));
+        check(&same, "null", Err(Null)); // O02
+        for origin in [
+            "",
+            "app.x.com",
+            "https:app.x.com",
+            "https://",
+            "://app.x.com",
+            "1https://app.x.com",
+            "https://app.x.com/",
+            "https://evil.io/.x.com", // O09
+            "https://app.x.com:",
+            "https://app.x.com:+443",
+            "https://app.x.com:443443",
+            "https://app.x.com:70000",
+            "https://user@app.x.com",
+            "https://app.x.com?",
+            "https://app.x.com https://evil",
+            "https://app.x.com, https://app.x.com",
+            " https://app.x.com",
+            "https://app\\.x.com",
+            "https://[::1",
+            "https://[::1]x",
+            "https://[app.x.com]",
+        ] {
+            check(&same, origin, Err(Malformed));
+        }
+        // H11, O14: names are compared in ASCII, so anything else is no origin.
+        check(&same, "http://ü", Err(Malformed));
+        assert_eq!(same.check(Some(b"http://\xfc"), HOST, true, None), Err(Malformed));
+        // H10, should the HTTP parser let it through
+        for origin in [b"http://a\x7fb".as_slice(), b"\x01", b"https://app.x.com\r\n", b"a\0"] {
+            assert_eq!(same.check(Some(origin), HOST, true, None), Err(Invalid));
+            assert_eq!(Origins::any().check(Some(origin), HOST, true, None), Err(Invalid));
+        }
+    }
+
+    #[test]
+    fn the_own_origin_is_scheme_host_and_port_of_the_request() {
+        let table = [
+            ("http://app.x.com", "app.x.com", false, true),
+            ("http://app.x.com", "app.x.com:80", false, true),
+            ("http://app.x.com:80", "app.x.com", false, true),
+            ("http://app.x.com:3000", "app.x.com:3000", false, true),
+            ("http://app.x.com:3000", "APP.x.com:3000", false, true),
+            ("http://app.x.com:3001", "app.x.com:3000", false, false),
+            ("http://app.x.com", "app.x.com:3000", false, false),
+            ("https://app.x.com", "app.x.com", false, false),
+            ("https://app.x.com:80", "app.x.com", false, false),
+            ("http://app.x.com", "app.x.com", true, false),
+            ("https://app.x.com", "app.x.com:443", true, true),
+            ("http://[::1]:3000", "[::1]:3000", false, true),
+            ("http://127.0.0.1:3000", "127.0.0.1:3000", false, true),
+            ("http://localhost:3000", "127.0.0.1:3000", false, false),
+            ("https://xn--mller-kva.de", "xn--mller-kva.de", true, true), // O14
+            ("https://app.x.com", "app.x.com/", true, false),
+            ("https://app.x.com", "", true, false),
+            ("https://app.x.com", "müller.de", true, false),
+        ];
+        for (origin, host, secure, want) in table {
+            let got = Origins::same_origin().check(Some(origin.as_bytes()), Some(host), secure, None);
+            assert_eq!(got.is_ok(), want, "{origin} at {host}, secure: {secure}");
+        }
+        let got = Origins::same_origin().check(Some(b"https://app.x.com"), None, true, None);
+        assert_eq!(got, Err(OriginRefusal::NotAllowed));
+        let got = Origins::listed().check(Some(b"https://app.x.com"), HOST, true, None);
+        assert_eq!(got, Err(OriginRefusal::NotAllowed));
+    }
+
+    #[test]
+    fn tls_may_end_elsewhere_when_that_is_allowed() {
+        let origins = Origins::same_origin().allow_tls_elsewhere();
+        for (origin, host, secure, want) in [
+            ("https://app.x.com", "app.x.com", false, true),
+            ("http://app.x.com", "app.x.com", false, true),
+            ("https://app.x.com:8443", "app.x.com:8443", false, true),
+            ("https://app.x.com:8443", "app.x.com", false, false),
+            ("https://app.x.com", "app.x.com:3000", false, false),
+            ("http://app.x.com", "app.x.com", true, false),
+            ("https://evil.io", "app.x.com", false, false),
+        ] {
+            let got = origins.check(Some(origin.as_bytes()), Some(host), secure, None);
+            assert_eq!(got.is_ok(), want, "{origin} at {host}, secure: {secure}");
+        }
+    }
+
+    #[test]
+    fn patterns_match_whole_hosts() {
+        use OriginRefusal::*;
+        let list = Origins::listed().allow("https://*.x.com").allow("http://localhost:*").allow("capacitor://app");
+        assert_eq!(list.validate(), Ok(()));
+        check(&list, "https://a.x.com", Ok(())); // O05
+        check(&list, "https://a.b.x.com", Ok(()));
+        check(&list, "https://A.X.com:443", Ok(())); // O10, O11
+        check(&list, "https://x.com", Err(NotAllowed)); // O06
+        check(&list, "https://badx.com", Err(NotAllowed)); // O07
+        check(&list, "https://a.x.com.evil.io", Err(NotAllowed)); // O08
+        check(&list, "https://evil.io/.x.com", Err(Malformed)); // O09
+        check(&list, "https://.x.com", Err(NotAllowed));
+        check(&list, "http://a.x.com", Err(NotAllowed));
+        check(&list, "https://a.x.com:8443", Err(NotAllowed));
+        check(&list, "http://localhost", Ok(()));
+        check(&list, "http://localhost:5173", Ok(()));
+        check(&list, "http://localhost.evil.io", Err(NotAllowed));
+        check(&list, "https://localhost", Err(NotAllowed));
+        check(&list, "capacitor://app", Ok(()));
+        check(&list, "capacitor://app:80", Err(NotAllowed));
+        check(&list, "null", Err(Null));
+
+        let list = Origins::listed().allow("https://x.com:443").allow("http://y.com").allow("file://");
+        check(&list, "https://x.com", Ok(())); // O10
+        check(&list, "http://y.com:80", Ok(()));
+        check(&list, "file://", Ok(()));
+        check(&list, "https://y.com", Err(NotAllowed));
+    }
+
+    #[test]
+    fn a_pattern_that_is_none_allows_nothing_and_is_reported() {
+        for pattern in [
+            "",
+            "x.com",
+            "*",
+            "*.x.com",
+            "https://",
+            "https://*",
+            "https://*.",
+            "https://*x.com",
+            "https://a.*.com",
+            "https://x.com/",
+            "https://x.com:*:*",
+            "https://x.com:80:*",
+            "https://*.127.0.0.1",
+            "https://*.[::1]",
+            "https://müller.de",
+            "NULL",
+        ] {
+            let origins = Origins::listed().allow("https://ok").allow(pattern).allow("also wrong");
+            assert_eq!(origins.validate(), Err(InvalidPattern(pattern.to_owned())), "{pattern}");
+            check(&origins, "https://ok", Ok(()));
+            check(&origins, "https://evil", Err(OriginRefusal::NotAllowed));
+        }
+    }
+
+    #[test]
+    fn any_means_any() {
+        let any = Origins::any();
+        assert!(any.is_any() && !Origins::same_origin().is_any());
+        for origin in ["https://evil", "null", "http://ü", "", "garbage"] {
+            check(&any, origin, Ok(()));
+        }
+        assert_eq!(any.check(None, None, false, Some("cross-site")), Ok(()));
+    }
+
+    #[test]
+    fn null_must_be_listed() {
+        // O02
+        check(&Origins::same_origin().allow_null(), "null", Ok(()));
+        check(&Origins::same_origin().allow("null"), "null", Ok(()));
+        check(&Origins::same_origin().allow("null"), "NULL", Err(OriginRefusal::Malformed));
+        check(&Origins::same_origin().allow_if(|_| true), "null", Err(OriginRefusal::Null));
+    }
+
+    #[test]
+    fn predicates_see_well_formed_origins() {
+        let origins =
+            Origins::listed().allow_if(|origin| origin.ends_with(".a")).allow_if(|origin| origin.contains("b"));
+        check(&origins, "https://x.a", Ok(()));
+        check(&origins, "https://b.y", Ok(()));
+        check(&origins, "https://c", Err(OriginRefusal::NotAllowed));
+        check(&origins, "b", Err(OriginRefusal::Malformed));
+    }
+
+    #[test]
+    fn requests_without_an_origin_come_from_no_foreign_page() {
+        use OriginRefusal::*;
+        let same = Origins::same_origin();
+        let list = Origins::same_origin().allow("https://*.x.com");
+        let required = Origins::same_origin().require_origin();
+        check(&same, None, Ok(())); // O03
+        check(&same, Some("same-origin"), Ok(()));
+        check(&same, Some("none"), Ok(()));
+        check(&same, Some("cross-site"), Err(CrossSite)); // O15
+        check(&same, Some("same-site"), Err(CrossSite));
+        check(&list, Some("same-site"), Ok(()));
+        check(&list, Some("cross-site"), Err(CrossSite));
+        check(&required, None, Err(Missing));
+        check(&required, Some("same-origin"), Err(Missing));
+
+        #[track_caller]
+        fn check(origins: &Origins, sec_fetch_site: Option<&str>, want: Result<(), OriginRefusal>) {
+            assert_eq!(origins.check(None, HOST, true, sec_fetch_site), want, "{origins:?} {sec_fetch_site:?}");
+        }
+    }
+
+    #[test]
+    fn two_origins_are_one_too_many() {
+        // O04
+        assert_eq!(single([].into_iter()), Ok(None));
+        assert_eq!(single([b"a".as_slice()].into_iter()), Ok(Some(b"a".as_slice())));
+        assert_eq!(single([b"a".as_slice(), b"a"].into_iter()), Err(OriginRefusal::Several));
+    }
+
+    #[test]
+    fn refusals_are_forbidden_or_bad_requests() {
+        use OriginRefusal::*;
+        for (refusal, code, status) in [
+            (Missing, 4, 403),
+            (CrossSite, 4, 403),
+            (Malformed, 4, 403),
+            (Null, 4, 403),
+            (NotAllowed, 4, 403),
+            (Several, 3, 400),
+            (Invalid, 3, 400),
+        ] {
+            let refusal = Refusal::from(refusal);
+            assert_eq!((refusal.code(), refusal.status()), (code, status));
+        }
+    }
+
+    #[test]
+    fn a_loopback_server_answers_to_its_own_names() {
+        // O13
+        let hosts = Hosts::loopback().allow("dev.test");
+        for (host, want) in [
+            ("localhost", true),
+            ("LOCALHOST:3000", true),
+            ("app.localhost:3000", true),
+            ("127.0.0.1", true),
+            ("127.1.2.3:80", true),
+            ("[::1]:3000", true),
+            ("dev.test:3000", true),
+            ("attacker.test", false),
+            ("attacker.test:3000", false),
+            ("localhost.attacker.test", false),
+            ("evillocalhost", false),
+            ("127.0.0.1.attacker.test", false),
+            ("128.0.0.1", false),
+            ("0.0.0.0", false),
+            ("[::2]", false),
+            ("[::ffff:127.0.0.1]", false),
+            ("localhost@attacker.test", false),
+            ("", false),
+            ("localhost:x", false),
+        ] {
+            assert_eq!(hosts.allows(Some(host)), want, "host: {host:?}");
+            assert!(Hosts::any().allows(Some(host)));
+        }
+        assert!(hosts.allows(None));
+        assert!(!Hosts::loopback().allows(Some("dev.test")));
+    }
+}

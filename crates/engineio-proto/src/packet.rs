@@ -263,10 +263,12 @@ pub(crate) const fn base64_len(bytes: usize) -> usize {
     bytes.div_ceil(3).saturating_mul(4)
 }
 
-/// Standard alphabet, padding written but not required. Bits behind the last byte must be zero.
+/// Standard alphabet, padding written but not required. Bits behind the last byte are ignored, as Node ignores them.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
 );
 
 #[cfg(test)]
@@ -326,9 +328,10 @@ mod tests {
         check(v4, "bAAEC", binary(Message, b"\0\x01\x02"));
         check(v4, "bAAE", binary(Message, b"\0\x01"));
         check(v4, "bAAE=", binary(Message, b"\0\x01"));
+        check(v4, "bAAF", binary(Message, b"\0\x01"));
         check(v4, "bAQ==", binary(Message, b"\x01"));
         check(v4, "b+/8=", binary(Message, b"\xfb\xff"));
-        for wire in ["b!!!!", "bA", "bAAE==", "bAA E", "bAA\nE", "b-_8=", "b=", "bAAF", "bé", "bAAEC="] {
+        for wire in ["b!!!!", "bA", "bAAE==", "bAA E", "bAA\nE", "b-_8=", "b=", "bé", "bAAEC="] {
             check(v4, wire, Err(Malformed::Base64));
         }
         let v3 = Revision::V3;

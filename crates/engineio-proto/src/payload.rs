@@ -357,3 +357,6 @@ pub fn encode_websocket(revision: Revision, peer_takes_binary: bool, packet: &Ou
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,19 +108,22 @@ impl<A: Application> Driver<A> {
         for _ in 0..ROUNDS_PER_TURN {
             let now = Instant::now();
             self.begin(cx, now);
-            let more = self.read_all(cx, now);
+            let mut more = self.read_all(cx, now);
             if self.over.is_none()
                 && let Some(connection) = &mut self.connection
             {
+                let was_ready = connection.ready();
                 connection.poll(cx);
+                // It takes messages again: what was kept for it is next.
+                more |= !was_ready && connection.ready();
             }
-            let more = self.pump(cx, now) || more;
+            more |= self.pump(cx, now);
             if let Some(end) = self.farewell(cx, now) {
                 return end;
             }
             let late = self.arm(cx, now);
             let mut core = self.session.0.lock();
-            if !core.dirty && !more && !late {
+            if !core.dirty && !core.output && !more && !late {
                 core.in_turn = false;
                 return Poll::Pending;
             }
@@ -171,6 +174,10 @@ impl<A: Application> Driver<A> {
     fn read_socket(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Self { socket: Some(socket), connection: Some(connection), session, .. } = self else { return false };
         let std_now = now.into_std();
+        if !connection.ready() {
+            session.0.lock().machine.set_blocked(std_now, true);
+            return false;
+        }
         let revision = session.revision();
         let end = with_scratch(|scratch| {
             read_frames(cx, now, socket, scratch, |cx, event| {
@@ -352,6 +359,7 @@ impl<A: Application> Driver<A> {
         let mut ended = None;
         let shared = self.session.0.clone();
         let mut core = shared.lock();
+        core.output = false;
         loop {
             let writable = self.socket.as_ref().is_none_or(SocketLink::has_room);
             let Some(output) = core.machine.poll(now.into_std(), writable) else { break };
@@ -372,7 +380,7 @@ impl<A: Application> Driver<A> {
                 Output::Upgraded => {
                     // What came behind the upgrade packet is still in the link and is read in the next round.
                     self.socket = self.candidate.take().map(|link| *link);
-                    core.requests = None;
+                    core.tidy();
                     again = true;
                 }
                 Output::CloseLink(Link::Candidate) => {

@@ -2,7 +2,13 @@
 
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use engineio_proto::{Frame, Limits, Transport, origin::Origins, session, ws::deflate};
+use engineio_proto::{
+    Frame, Limits, Transport,
+    cors::{Cors, InvalidCors},
+    origin::Origins,
+    session,
+    ws::deflate,
+};
 use http::{Extensions, HeaderMap};
 
 use crate::{Handshake, RefusedRequest};
@@ -26,8 +32,9 @@ pub struct Options {
     pub(crate) allow_eio3: bool,
     pub(crate) max_connections: usize,
     pub(crate) session: session::Config,
-    pub(crate) origins: Origins,
+    pub(crate) origins: Option<Origins>,
     pub(crate) loopback_hosts_only: bool,
+    pub(crate) cors: Option<Cors>,
     pub(crate) cookie: Option<Cookie>,
     pub(crate) per_message_deflate: Option<deflate::Options>,
     pub(crate) http_compression: Option<usize>,
@@ -49,8 +56,9 @@ impl Default for Options {
             allow_eio3: false,
             max_connections: 1_000_000,
             session: session::Config::default(),
-            origins: Origins::same_origin(),
+            origins: None,
             loopback_hosts_only: false,
+            cors: None,
             cookie: None,
             per_message_deflate: None,
             http_compression: Some(1024),
@@ -124,6 +132,9 @@ pub enum InvalidOption {
     /// An origin pattern that is none.
     #[error("`{0}` is not an origin pattern such as `https://example.org` or `https://*.example.org`")]
     Origin(String),
+    /// The CORS options contradict each other.
+    #[error("cors: {0}")]
+    Cors(InvalidCors),
     /// A time that would disconnect everybody.
     #[error("{0} must be longer than zero")]
     Zero(&'static str),
@@ -191,8 +202,20 @@ impl Options {
                 return Err(InvalidOption::Zero(name));
             }
         }
-        self.origins.validate().map_err(|error| InvalidOption::Origin(error.0))?;
+        self.origin_policy().validate().map_err(|error| InvalidOption::Origin(error.0))?;
+        if let Some(cors) = &self.cors {
+            cors.validate().map_err(InvalidOption::Cors)?;
+        }
         self.cookie.as_ref().map_or(Ok(()), Cookie::check)
+    }
+
+    /// Who may use the server: what was asked for, else whom CORS lets read, else the same origin.
+    pub(crate) fn origin_policy(&self) -> Origins {
+        match (&self.origins, &self.cors) {
+            (Some(origins), _) => origins.clone(),
+            (None, Some(cors)) => cors.policy(),
+            (None, None) => Origins::same_origin(),
+        }
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -12,6 +12,7 @@ use std::{
 
 use engineio_proto::{
     Frame, Limits, Transport,
+    cors::Cors,
     origin::{Hosts, Origins},
     request::{Rules, ServerPath, Transports},
     session,
@@ -52,6 +53,7 @@ pub(crate) struct Engine<A> {
     pub(crate) rules: Rules,
     pub(crate) path: ServerPath,
     pub(crate) hosts: Hosts,
+    pub(crate) origins: Origins,
     /// Guard the table of sessions; never held while a session is locked.
     sessions: [Mutex<HashMap<Sid, Arc<Shared>>>; SHARDS],
     count: AtomicUsize,
@@ -346,7 +348,7 @@ impl Builder {
     /// Which `Origin`s may use the server, on every request of every transport. Default: the same origin, and clients
     /// that send none. Node has no such option: there a WebSocket from any page is accepted.
     pub fn origins(mut self, origins: Origins) -> Self {
-        self.options.origins = origins;
+        self.options.origins = Some(origins);
         self
     }
 
@@ -354,6 +356,13 @@ impl Builder {
     /// For servers on a loopback address: a web page cannot reach them by a name of its own (DNS rebinding).
     pub fn loopback_hosts_only(mut self, only: bool) -> Self {
         self.options.loopback_hosts_only = only;
+        self
+    }
+
+    /// The CORS headers for browsers. Default: none. Node: `cors`. Unless [`Builder::origins`] is called too, the origins
+    /// that may read answers are also the ones that may use the server.
+    pub fn cors(mut self, cors: Cors) -> Self {
+        self.options.cors = Some(cors);
         self
     }
 
@@ -430,6 +439,7 @@ impl Builder {
         rules.transports = Transports::new(self.options.transports.iter().copied());
         rules.allow_eio3 = self.options.allow_eio3;
         rules.allow_upgrades = self.options.allow_upgrades;
+        let origins = self.options.origin_policy();
         let path = ServerPath::new(&self.options.path, self.options.add_trailing_slash);
         let hosts = if self.options.loopback_hosts_only { Hosts::loopback() } else { Hosts::any() };
         let engine = Engine {
@@ -439,6 +449,7 @@ impl Builder {
             rules,
             path,
             hosts,
+            origins,
             sessions: std::array::from_fn(|_| Mutex::default()),
             count: AtomicUsize::new(0),
             pending: Mutex::default(),

@@ -16,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use engineio_proto::{
     Revision, Transport,
+    cors::CorsRequest,
     jsonp::{self, JsonpIndex},
     open::OpenPacket,
     origin::{self, OriginRefusal},
@@ -193,6 +194,23 @@ impl<A: Application> Engine<A> {
         }
         let origin = origin::single(parts.headers.get_all(ORIGIN).iter().map(HeaderValue::as_bytes));
         let mut answering = Answering { headers: HeaderMap::new(), jsonp: None, gzip: None };
+        if let Some(policy) = &self.options.cors {
+            let response = policy.respond(CorsRequest {
+                is_options: parts.method == http::Method::OPTIONS,
+                origin: origin.ok().flatten(),
+                request_headers: parts.headers.get("access-control-request-headers").map(HeaderValue::as_bytes),
+            });
+            for (name, value) in response.headers {
+                if let Ok(value) = HeaderValue::try_from(value) {
+                    answering.headers.append(name, value);
+                }
+            }
+            if let Some(status) = response.preflight {
+                let mut response = empty(StatusCode::from_u16(status).unwrap_or(StatusCode::NO_CONTENT));
+                response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+                return with_headers(response, answering.headers);
+            }
+        }
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let is_upgrade = upgrade::is_upgrade(&parts.headers);
         let mut found = None;
@@ -254,12 +272,8 @@ impl<A: Application> Engine<A> {
     }
 
     fn check_origin(&self, parts: &Parts, origin: Option<&[u8]>) -> Result<(), OriginRefusal> {
-        let result = self.options.origins.check(
-            origin,
-            authority(parts),
-            is_secure(parts),
-            text(&parts.headers, "sec-fetch-site"),
-        );
+        let result =
+            self.origins.check(origin, authority(parts), is_secure(parts), text(&parts.headers, "sec-fetch-site"));
         if result.is_err() {
             self.counters.origin_refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -585,10 +599,11 @@ impl Future for ParkedPoll {
         let ticket = self.ticket;
         let shared = self.shared.clone();
         let mut core = shared.lock();
-        let over = core.machine.is_over() && !core.machine.has_parked(ticket);
+        let over = core.task_gone || (core.machine.is_over() && !core.machine.has_parked(ticket));
         let requests = core.requests();
         if let Some((_, answer)) = requests.answer.take_if(|(answered, _)| *answered == ticket) {
             self.done = true;
+            core.tidy();
             return Poll::Ready(Some(answer));
         }
         if over {
@@ -624,6 +639,7 @@ impl Future for PostedWait {
         let gone = core.task_gone;
         let requests = core.requests();
         if let Some((_, result)) = requests.post_result.take_if(|(ticket, _)| *ticket == self.ticket) {
+            core.tidy();
             return Poll::Ready(result);
         }
         if gone {

@@ -52,6 +52,8 @@ pub(crate) struct Core {
     pub(crate) in_turn: bool,
     /// Something happened that the session's task has not seen.
     pub(crate) dirty: bool,
+    /// Something was queued that the session's task has not handed out.
+    pub(crate) output: bool,
     /// The WebSocket took everything that it was given.
     pub(crate) socket_writable: bool,
     /// Bytes that have left the machine's queue and not yet the process.
@@ -73,6 +75,17 @@ pub(crate) struct Requests {
     pub(crate) post_result: Option<(Ticket, PostResult)>,
     pub(crate) post_waker: Option<(Ticket, Waker)>,
     pub(crate) candidate: Option<Box<SocketLink>>,
+}
+
+impl Requests {
+    fn is_idle(&self) -> bool {
+        self.answer.is_none()
+            && self.poll_waker.is_none()
+            && self.post.is_none()
+            && self.post_result.is_none()
+            && self.post_waker.is_none()
+            && self.candidate.is_none()
+    }
 }
 
 pub(crate) struct PollAnswer {
@@ -122,7 +135,7 @@ impl Session {
         let mut core = self.0.lock();
         let result = core.machine.send(frames);
         if !matches!(result, Err(machine::SendError::Closed)) {
-            core.wake();
+            core.wake_to_write();
         }
         result.map_err(|error| match error {
             machine::SendError::Closed => SendError::Closed,
@@ -137,7 +150,7 @@ impl Session {
         if !core.machine.is_writable(writable) || core.machine.send(frames).is_err() {
             return false;
         }
-        core.wake();
+        core.wake_to_write();
         true
     }
 
@@ -199,6 +212,7 @@ impl Shared {
             task: None,
             in_turn: false,
             dirty: false,
+            output: false,
             socket_writable: true,
             in_flight: 0,
             requests: None,
@@ -223,6 +237,26 @@ impl Core {
             {
                 task.wake_by_ref();
             }
+        }
+    }
+
+    /// Makes sure that the session's task hands out what is queued. Costs nothing while the task is running.
+    fn wake_to_write(&mut self) {
+        if !self.output && !self.dirty {
+            self.output = true;
+            if !self.in_turn
+                && let Some(task) = &self.task
+            {
+                task.wake_by_ref();
+            }
+        }
+    }
+
+    /// Frees the hand-over slots once the session is on WebSocket and nobody waits for anything.
+    pub(crate) fn tidy(&mut self) {
+        let idle = self.requests.as_deref().is_some_and(Requests::is_idle);
+        if idle && self.machine.transport() != Transport::Polling {
+            self.requests = None;
         }
     }
 

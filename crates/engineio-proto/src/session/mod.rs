@@ -253,6 +253,9 @@ impl Session {
     /// [`Overlap`] when another GET is parked: this one is to be answered with 400, and the session ends.
     pub fn on_poll(&mut self, now: Instant, hold: Option<Duration>) -> Result<Ticket, Overlap> {
         let server_hold = self.config.poll_hold;
+        if self.is_over() {
+            return Err(Overlap);
+        }
         let Carrier::Polling(polling) = &mut self.carrier else { return Err(Overlap) };
         let first = polling.tickets == 0;
         if polling.parked.is_some() {
@@ -293,6 +296,9 @@ impl Session {
     /// # Errors
     /// [`Overlap`] when another POST is not finished: this one is to be answered with 400, and the session ends.
     pub fn on_post(&mut self) -> Result<Ticket, Overlap> {
+        if self.is_over() {
+            return Err(Overlap);
+        }
         let Carrier::Polling(polling) = &mut self.carrier else { return Err(Overlap) };
         if polling.post.is_some() {
             self.end(CloseReason::TransportError("data request overlap from client"));

@@ -1,5 +1,337 @@
-//! To be written.
+//! Real clients against our server: every client library over every transport, every feature a test.
+//!
+//! A *cell* is one client over one transport. It gets a server of its own (EVENTS.md says what that answers) and a
+//! process of its own that prints TAP; the table puts the cells side by side.
 
-pub(crate) fn main(_args: &[String]) -> crate::Result<bool> {
-    Err("not yet".into())
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crate::Result;
+use crate::process::{Job, Server};
+use crate::report::{Count, Report};
+
+/// Name in the filter and the table, the program's kind, arguments of the server.
+const CLIENTS: &[(&str, Kind, &[&str])] = &[
+    ("sio2", Kind::Node, &[]),
+    ("sio3", Kind::Node, &[]),
+    ("sio4", Kind::Node, &[]),
+    ("msgpack", Kind::Node, &["--parser", "msgpack"]),
+    ("py4", Kind::Python, &[]),
+    ("py5", Kind::Python, &[]),
+];
+const TRANSPORTS: &[&str] = &["polling", "websocket", "upgrade"];
+
+/// `beyond-limit` and `big-payload` of the suites know this number.
+const MAX_PAYLOAD: &str = "100000";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Node,
+    Python,
+    /// The byte-level fixtures of devices whose libraries cannot be installed here.
+    Raw,
+}
+
+struct Cell {
+    client: &'static str,
+    transport: &'static str,
+    kind: Kind,
+    server: Vec<String>,
+}
+
+impl Cell {
+    fn name(&self) -> String {
+        format!("{}/{}", self.client, self.transport)
+    }
+}
+
+/// One test of one cell.
+#[derive(Debug, PartialEq, Eq)]
+struct Test {
+    name: String,
+    passed: bool,
+    /// What it printed, if it failed.
+    why: Vec<String>,
+}
+
+/// Which server the suites talk to.
+pub(crate) enum Peer {
+    /// The example of our server crate, already built.
+    Ours(String),
+    /// The reference: the npm package.
+    Node,
+}
+
+impl Peer {
+    /// Builds our server, or installs the reference.
+    pub(crate) fn get(name: Option<&str>) -> Result<Peer> {
+        match name {
+            None | Some("rust") => Ok(Peer::Ours(build()?)),
+            Some("node") => {
+                crate::install::npm("interop/node")?;
+                Ok(Peer::Node)
+            }
+            Some(other) => Err(format!("there is no server `{other}`: rust or node").into()),
+        }
+    }
+
+    /// Program and first arguments.
+    pub(crate) fn command(&self) -> (&str, Vec<String>) {
+        match self {
+            Peer::Ours(program) => (program, Vec::new()),
+            Peer::Node => ("node", vec!["interop/node/server.mjs".to_owned()]),
+        }
+    }
+}
+
+pub(crate) fn main(args: &[String]) -> Result<bool> {
+    let mut args = args.to_vec();
+    let server = crate::take_option(&mut args, "--server")?;
+    let jobs = crate::take_option(&mut args, "--jobs")?.map_or(Ok(2), |jobs| jobs.parse())?;
+    let filter = if args.is_empty() { String::new() } else { args.remove(0) };
+    crate::nothing_left(&args)?;
+    let begin = Instant::now();
+    let peer = Peer::get(server.as_deref())?;
+    let count = run(&peer, &filter, jobs)?;
+    let mut report = Report::default();
+    report.add("interop", count, begin.elapsed());
+    report.print(begin.elapsed());
+    Ok(count.failed == 0)
+}
+
+/// Runs the cells whose name contains the filter, prints the table, and counts the tests.
+pub(crate) fn run(peer: &Peer, filter: &str, jobs: usize) -> Result<Count> {
+    let cells: Vec<Cell> = cells().into_iter().filter(|cell| cell.name().contains(filter)).collect();
+    if cells.is_empty() {
+        return Err(format!("no client and transport match `{filter}`").into());
+    }
+    crate::install::npm("interop/node")?;
+    let mut pythons = BTreeMap::new();
+    for cell in cells.iter().filter(|cell| cell.kind == Kind::Python) {
+        if !pythons.contains_key(cell.client) {
+            let requirements = format!("interop/python/{}.txt", cell.client);
+            pythons.insert(cell.client, crate::install::venv(cell.client, &requirements)?);
+        }
+    }
+
+    let results: Mutex<BTreeMap<usize, Vec<Test>>> = Mutex::default();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(cell) = cells.get(at) else { break };
+                    let begin = Instant::now();
+                    let tests = run_cell(peer, cell, pythons.get(cell.client).map(String::as_str))
+                        .unwrap_or_else(|error| vec![broken(vec![error.to_string()])]);
+                    let failed = tests.iter().filter(|test| !test.passed).count();
+                    let passed = tests.len() - failed;
+                    println!("{:<18} {passed} passed, {failed} failed in {:.1?}", cell.name(), begin.elapsed());
+                    results.lock().unwrap_or_else(|poison| poison.into_inner()).insert(at, tests);
+                }
+            });
+        }
+    });
+    let results = results.into_inner().unwrap_or_else(|poison| poison.into_inner());
+
+    let mut count = Count::default();
+    for test in results.values().flatten() {
+        count += Count { passed: usize::from(test.passed), failed: usize::from(!test.passed), skipped: 0 };
+    }
+    let columns: Vec<(&Cell, &[Test])> = cells.iter().zip(results.values().map(Vec::as_slice)).collect();
+    print!("{}", table(&columns));
+    for (cell, tests) in &columns {
+        for test in tests.iter().filter(|test| !test.passed) {
+            println!("\nFAIL {} {}", cell.name(), test.name);
+            for line in &test.why {
+                println!("    {line}");
+            }
+        }
+    }
+    Ok(count)
+}
+
+fn cells() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (client, kind, server) in CLIENTS {
+        for transport in TRANSPORTS {
+            let server = server.iter().map(|arg| (*arg).to_owned()).collect();
+            cells.push(Cell { client, transport, kind: *kind, server });
+        }
+    }
+    cells.push(Cell { client: "raw", transport: "fixtures", kind: Kind::Raw, server: Vec::new() });
+    cells
+}
+
+fn run_cell(peer: &Peer, cell: &Cell, python: Option<&str>) -> Result<Vec<Test>> {
+    let (program, mut args) = peer.command();
+    args.extend(cell.server.iter().cloned());
+    args.extend(["--max-payload".to_owned(), MAX_PAYLOAD.to_owned()]);
+    let mut server = Server::start(program, &args)?;
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let job = match cell.kind {
+        Kind::Node => Job::new("node").args(["--test-force-exit", "--test-reporter=tap", "interop/node/suite.mjs"]),
+        Kind::Raw => Job::new("node").args(["--test-force-exit", "--test-reporter=tap", "interop/node/raw.mjs"]),
+        Kind::Python => Job::new(python.ok_or("no Python")?).args(["interop/python/suite.py", &url, cell.transport]),
+    };
+    let peer_is = match peer {
+        Peer::Ours(_) => "ours",
+        Peer::Node => "node",
+    };
+    let job = job.env("CLIENT", cell.client).env("TRANSPORT", cell.transport).env("URL", &url).env("PEER", peer_is);
+    // The environment of an outer test runner would change what the inner one prints.
+    let outcome = job.env("NODE_TEST_CONTEXT", "").seconds(240).quiet().run()?;
+    let mut tests = parse_tap(&outcome.lines);
+    let complete = outcome.lines.iter().any(|line| line.starts_with("1.."));
+    if tests.is_empty() || !complete || outcome.timed_out {
+        let from = outcome.lines.len().saturating_sub(40);
+        tests.push(broken(outcome.lines[from..].to_vec()));
+    }
+    if !server.alive() {
+        let mut why = vec!["the server is gone; it said:".to_owned()];
+        why.extend(server.said());
+        tests.push(broken(why));
+    }
+    Ok(tests)
+}
+
+fn broken(why: Vec<String>) -> Test {
+    Test { name: "(the whole run)".to_owned(), passed: false, why }
+}
+
+/// Top-level lines of TAP; what stands indented or as a comment below a failure is its explanation.
+fn parse_tap(lines: &[String]) -> Vec<Test> {
+    let mut tests: Vec<Test> = Vec::new();
+    for line in lines {
+        let (passed, rest) = match (line.strip_prefix("ok "), line.strip_prefix("not ok ")) {
+            (Some(rest), _) => (true, rest),
+            (_, Some(rest)) => (false, rest),
+            _ => {
+                if let Some(test) = tests.last_mut().filter(|test| !test.passed)
+                    && !line.starts_with("# Subtest")
+                    && test.why.len() < 40
+                {
+                    test.why.push(line.trim_end().to_owned());
+                }
+                continue;
+            }
+        };
+        let name = rest.split_once(" - ").map_or(rest, |(_, name)| name);
+        tests.push(Test { name: name.trim().to_owned(), passed, why: Vec::new() });
+    }
+    tests
+}
+
+/// Features down, clients across, three transports each. Cells with rows of their own are listed below it.
+fn table(columns: &[(&Cell, &[Test])]) -> String {
+    let mut text = String::new();
+    let (matrix, lists): (Vec<_>, Vec<_>) = columns.iter().partition(|(cell, _)| cell.kind != Kind::Raw);
+    if !matrix.is_empty() {
+        let mut features: Vec<&str> = Vec::new();
+        for test in matrix.iter().flat_map(|(_, tests)| *tests) {
+            if !features.contains(&test.name.as_str()) {
+                features.push(&test.name);
+            }
+        }
+        let mut line = format!("\n{:<18}", "");
+        let mut last = "";
+        for (cell, _) in &matrix {
+            line.push_str(&format!("{:<5}", if cell.client == last { "" } else { cell.client }));
+            last = cell.client;
+        }
+        text.push_str(line.trim_end());
+        line = format!("\n{:<18}", "feature");
+        for (cell, _) in &matrix {
+            line.push_str(&format!("{:<5}", &cell.transport.get(..4).unwrap_or(cell.transport)));
+        }
+        text.push_str(line.trim_end());
+        for feature in features {
+            line = format!("\n{feature:<18}");
+            for (_, tests) in &matrix {
+                let cell = match tests.iter().find(|test| test.name == feature) {
+                    None => "-",
+                    Some(test) if test.passed => "ok",
+                    Some(_) => "FAIL",
+                };
+                line.push_str(&format!("{cell:<5}"));
+            }
+            text.push_str(line.trim_end());
+        }
+        text.push('\n');
+    }
+    for (cell, tests) in lists {
+        text.push_str(&format!("\n{}\n", cell.name()));
+        for test in tests.iter() {
+            text.push_str(&format!("  {:<4} {}\n", if test.passed { "ok" } else { "FAIL" }, test.name));
+        }
+    }
+    text
+}
+
+/// Builds the interop server of our crates and returns the path of the program.
+pub(crate) fn build() -> Result<String> {
+    if !crate::root().join("crates/socketio/examples/interop_server.rs").exists() {
+        return Err("crates/socketio/examples/interop_server.rs is missing".into());
+    }
+    executable(&["build", "-p", "socketio", "--example", "interop_server"], "interop_server")
+}
+
+/// Runs `cargo build …` and returns the program of that name that it made.
+pub(crate) fn executable(args: &[&str], name: &str) -> Result<String> {
+    println!("\n$ cargo {}", args.join(" "));
+    let json = ["--message-format", "json-render-diagnostics"];
+    let outcome = Job::cargo(args.iter().copied().chain(json)).deadline(20).quiet().run()?;
+    let mut found = None;
+    for line in &outcome.lines {
+        match serde_json::from_str::<serde_json::Value>(line) {
+            Ok(message) if message["target"]["name"] == name => {
+                found = message["executable"].as_str().map(str::to_owned).or(found);
+            }
+            Ok(message) if message.is_object() => {}
+            _ => println!("{line}"),
+        }
+    }
+    match found {
+        Some(program) if outcome.success => Ok(program),
+        _ => Err(format!("`cargo {}` failed", args.join(" ")).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn tap_of_both_languages_is_read() {
+        let tests = parse_tap(&lines(
+            "TAP version 13\n# Subtest: emit\nok 1 - emit\n  ---\n  duration_ms: 3\n  ...\n# Subtest: order\nnot ok 2 - order\n  ---\n  error: 'x'\n  ...\n1..2",
+        ));
+        assert_eq!(tests.len(), 2);
+        assert_eq!((tests[0].name.as_str(), tests[0].passed, tests[0].why.len()), ("emit", true, 0));
+        assert_eq!((tests[1].name.as_str(), tests[1].passed), ("order", false));
+        assert!(tests[1].why.iter().any(|line| line.contains("error: 'x'")));
+        let tests = parse_tap(&lines("ok 1 - emit\nnot ok 2 - rooms\n# AssertionError: b\n1..2"));
+        assert_eq!(tests[1].why.first().map(String::as_str), Some("# AssertionError: b"));
+    }
+
+    #[test]
+    fn the_table_names_every_cell() {
+        let cell = |transport| Cell { client: "sio4", transport, kind: Kind::Node, server: Vec::new() };
+        let (polling, websocket) = (cell("polling"), cell("websocket"));
+        let ok = |name: &str| Test { name: name.into(), passed: true, why: vec![] };
+        let fail = |name: &str| Test { name: name.into(), passed: false, why: vec![] };
+        let text = table(&[(&polling, &[ok("emit"), fail("order")][..]), (&websocket, &[ok("emit")][..])]);
+        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[1], ["sio4"]);
+        assert_eq!(rows[2], ["feature", "poll", "webs"]);
+        assert_eq!(rows[3], ["emit", "ok", "ok"]);
+        assert_eq!(rows[4], ["order", "FAIL", "-"]);
+    }
 }

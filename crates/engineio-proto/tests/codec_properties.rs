@@ -179,7 +179,7 @@ proptest! {
     #[test]
     fn a_jsonp_body_comes_back(payload in "[\\\\n\n4é&=+% ]{0,30}") {
         // What the browser client does. A newline behind a backslash is lost in it; JSON has no such thing.
-        prop_assume!(!payload.contains("\\\n"));
+        let payload = payload.replace("\\\n", "x");
         let escaped = payload.replace("\\n", "\\\n").replace('\n', "\\n");
         let form: String = escaped.bytes().map(|byte| format!("%{byte:02X}")).collect();
         prop_assert_eq!(jsonp::decode_body(format!("d={form}").as_bytes()), Ok(payload.into_bytes()));

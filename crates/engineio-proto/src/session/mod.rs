@@ -15,6 +15,8 @@
 mod config;
 mod heartbeat;
 mod outbox;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,

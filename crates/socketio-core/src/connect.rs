@@ -34,13 +34,30 @@ impl ConnectError {
         self.data(Value::Map([("code", Value::from(code))].into_iter().collect()))
     }
 
+    /// The refusal that a client was told: the payload of CONNECT_ERROR as it came.
+    ///
+    /// Servers for 2.x clients send bare data instead of an object with a message; a bare string is the message.
+    pub fn from_payload(payload: Value) -> Self {
+        match payload {
+            Value::String(message) => Self::new(message),
+            Value::Map(mut map) => {
+                if let Some(message) = map.get("message").and_then(Value::as_str).map(str::to_owned) {
+                    return Self { message, data: map.remove("data").map(Box::new) };
+                }
+                Self { message: String::new(), data: Some(Box::new(Value::Map(map))) }
+            }
+            Value::Null => Self::new(""),
+            data => Self { message: String::new(), data: Some(Box::new(data)) },
+        }
+    }
+
     /// The message.
     pub fn message(&self) -> &str {
         &self.message
     }
 
     /// The data, if there is any.
-    pub fn get_data(&self) -> Option<&Value> {
+    pub fn data_ref(&self) -> Option<&Value> {
         self.data.as_deref()
     }
 }
@@ -70,9 +87,45 @@ impl From<crate::HandlerError> for ConnectError {
     fn from(error: crate::HandlerError) -> Self {
         let mut data = socketio_proto::Map::new();
         data.insert("code", error.code());
-        if let Some(details) = error.get_details() {
+        if let Some(details) = error.details_ref() {
             data.insert("details", details.clone());
         }
         Self { message: error.message().to_owned(), data: Some(Box::new(Value::Map(data))) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::HandlerError;
+
+    #[test]
+    fn a_refusal_has_a_message_and_perhaps_data() {
+        check("no".into(), "no", "null");
+        check(ConnectError::new("no").data((1, "a")), "no", r#"[1,"a"]"#);
+        check(ConnectError::new("no").code("expired"), "no", r#"{"code":"expired"}"#);
+        check(HandlerError::new("full", "no seat").into(), "no seat", r#"{"code":"full"}"#);
+        check(HandlerError::new("full", "no seat").details(5).into(), "no seat", r#"{"code":"full","details":5}"#);
+    }
+
+    #[test]
+    fn a_client_reads_every_form_of_refusal() {
+        check(read(r#"{"message":"no"}"#), "no", "null");
+        check(read(r#"{"message":"no","data":{"a":1}}"#), "no", r#"{"a":1}"#);
+        check(read(r#""no""#), "no", "null");
+        check(read("null"), "", "null");
+        check(read("[1]"), "", "[1]");
+        check(read(r#"{"message":5}"#), "", r#"{"message":5}"#);
+
+        fn read(json: &str) -> ConnectError {
+            ConnectError::from_payload(serde_json::from_str(json).unwrap())
+        }
+    }
+
+    #[track_caller]
+    fn check(error: ConnectError, message: &str, data: &str) {
+        assert_eq!(error.message(), message);
+        assert_eq!(error.to_string(), message);
+        assert_eq!(serde_json::to_string(&error.data_ref()).unwrap(), data);
     }
 }

@@ -87,7 +87,7 @@ impl HandlerError {
     }
 
     /// The details, if there are any.
-    pub fn get_details(&self) -> Option<&Value> {
+    pub fn details_ref(&self) -> Option<&Value> {
         self.details.as_deref()
     }
 }

@@ -1,5 +1,10 @@
 //! Events as types: the name, the arguments and the acknowledgement in one place, for server and client alike.
 
+use serde::de::DeserializeOwned;
+use socketio_proto::Args;
+
+use crate::Rejection;
+
 /// An event with its name, its arguments and its acknowledgement.
 ///
 /// Usually derived:
@@ -30,11 +35,13 @@
 /// * a struct without fields has no arguments.
 ///
 /// What is sent needs `Args: Serialize`, what is received `Args: Deserialize`.
+///
+/// A derived event whose `Args` implement `Deserialize` is an argument of handlers
+/// ([`FromEvent`](crate::FromEvent)); one that is written by hand is taken with `Data<E::Args>` or implements that too.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be an argument of a handler: it is neither an extractor nor a typed event",
-    label = "not an extractor and not an event",
-    note = "what the event carries is taken with `Data<{Self}>`, what the application stored with `State<{Self}>`",
-    note = "a typed event derives `Event` and `Deserialize`; your own extractor implements `FromEvent<Cx>`"
+    message = "`{Self}` is not a typed event",
+    label = "not a typed event",
+    note = "a typed event has `#[derive(Event)]` and `#[event(name = \"…\")]`"
 )]
 pub trait Event: Sized {
     /// The name on the wire.
@@ -68,7 +75,8 @@ impl<Ack, E> AckOf<Ack> for Result<Ack, E> {}
 /// Finds the one [`Event`] among the arguments of a handler; `Position` is inferred.
 #[diagnostic::on_unimplemented(
     message = "exactly one argument of this handler must be a typed event",
-    note = "a typed event derives `Event` and `Deserialize`; `on(name, handler)` takes handlers without one"
+    label = "which event this handler is for must be clear from its arguments",
+    note = "a typed event has `#[derive(Event, Deserialize)]`; handlers without one are registered with a name"
 )]
 pub trait FindEvent<Position> {
     /// The event.
@@ -101,3 +109,17 @@ find_event!(4 [B1 B2 B3 B4] [A1 A2 A3]);
 find_event!(5 [B1 B2 B3 B4 B5] [A1 A2]);
 find_event!(6 [B1 B2 B3 B4 B5 B6] [A1]);
 find_event!(7 [B1 B2 B3 B4 B5 B6 B7] []);
+
+/// A type that can be read from the arguments of an event. The context makes the bound one that is checked where an event
+/// is received: an event that is only sent need not implement `Deserialize`.
+#[doc(hidden)]
+pub trait Received<Cx>: Sized {
+    /// Reads it.
+    fn read(args: &Args<'_>) -> Result<Self, Rejection>;
+}
+
+impl<Cx, T: DeserializeOwned> Received<Cx> for T {
+    fn read(args: &Args<'_>) -> Result<Self, Rejection> {
+        Ok(args.deserialize()?)
+    }
+}

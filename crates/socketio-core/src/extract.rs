@@ -6,9 +6,9 @@ use std::ops::Deref;
 use serde::de::DeserializeOwned;
 use socketio_proto::{Args, OwnedArgs};
 
-use crate::{Event, HandlerContext, Rejection, StateMap};
+use crate::{HandlerContext, Rejection, StateMap};
 
-/// What can be an argument of a handler for the context `Cx`.
+/// What can be an argument of a handler for the context `Cx`. Derived events ([`Event`](macro@crate::Event)) are.
 ///
 /// ```
 /// # use socketio_core::{Args, FromEvent, HandlerContext, Rejection};
@@ -23,9 +23,9 @@ use crate::{Event, HandlerContext, Rejection, StateMap};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of this handler",
-    label = "not an extractor for `{Cx}`",
+    label = "not an extractor",
     note = "what the event carries is taken with `Data<…>`, what the application stored with `State<…>`",
-    note = "a typed event needs `#[derive(Event, Deserialize)]`; your own extractor implements `FromEvent<Cx>`"
+    note = "a typed event has `#[derive(Event, Deserialize)]`; your own extractor implements `FromEvent<Cx>`"
 )]
 pub trait FromEvent<Cx>: Sized {
     /// The name of the event, when this argument is a typed one.
@@ -142,15 +142,6 @@ pub struct TryData<T>(pub Result<T, Rejection>);
 impl<Cx: HandlerContext, T: DeserializeOwned> FromEvent<Cx> for TryData<T> {
     fn from_event(_: &mut Cx, args: &Args<'_>) -> Result<Self, Rejection> {
         Ok(Self(args.deserialize().map_err(Rejection::from)))
-    }
-}
-
-/// A typed event is an argument itself.
-impl<Cx: HandlerContext, E: Event<Args: DeserializeOwned>> FromEvent<Cx> for E {
-    const EVENT: Option<&'static str> = Some(E::NAME);
-
-    fn from_event(_: &mut Cx, args: &Args<'_>) -> Result<Self, Rejection> {
-        Ok(E::from_args(args.deserialize()?))
     }
 }
 

@@ -91,6 +91,14 @@ impl<T: Serialize + Send + 'static> Reply for T {}
 /// }
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler",
+    label = "not callable as a handler",
+    note = "a handler is an `async fn` or an `async |…| …` closure of at most eight arguments",
+    note = "the types of a closure's arguments have to be written: `async |Data(text): Data<String>| …`",
+    note = "a closure must not borrow what it captures: take it as `State<T>`, \
+            or write `move |…| {{ let db = db.clone(); async move {{ … }} }}`"
+)]
 pub trait Handler<Cx, A>: Send + Sync + 'static {
     /// The name of the typed event among the arguments.
     const EVENT: Option<&'static str>;
@@ -147,6 +155,11 @@ where
 
 /// A handler of a typed event: exactly one of the arguments is an [`Event`], and what it returns is that event's
 /// acknowledgement or a `Result` of it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler of a typed event",
+    label = "not a handler of a typed event",
+    note = "a handler is an `async fn` or an `async |…| …` closure of at most eight arguments, one of them a typed event"
+)]
 pub trait EventHandler<Cx, A, Position>: Handler<Cx, A> {
     /// The event.
     type Event: Event;

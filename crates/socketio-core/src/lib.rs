@@ -29,3 +29,11 @@ pub use handler::{BoxedHandler, EventHandler, Handler, HandlerContext, HandlerFn
 pub use socketio_macros::EventOfCore as Event;
 pub use socketio_proto::{Args, DataError, OwnedArgs, Value};
 pub use state::{State, StateMap};
+
+/// What the derive's output refers to. A crate that re-exports the derive re-exports this beside it.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::event::{Event, Received};
+    pub use crate::{FromEvent, HandlerContext, Rejection};
+    pub use socketio_proto::Args;
+}

@@ -136,9 +136,13 @@ fn derive(input: DeriveInput, default_path: Path) -> Result<TokenStream, Error> 
     };
     let ident = &input.ident;
     let (parameters, arguments, bounds) = input.generics.split_for_impl();
+    let mut received = input.generics.clone();
+    received.params.push(parse_quote!(__Cx: #path::__private::HandlerContext));
+    received.make_where_clause().predicates.push(parse_quote!(#args: #path::__private::Received<__Cx>));
+    let (received_parameters, _, received_bounds) = received.split_for_impl();
     Ok(quote! {
         #[automatically_derived]
-        impl #parameters #path::Event for #ident #arguments #bounds {
+        impl #parameters #path::__private::Event for #ident #arguments #bounds {
             const NAME: &'static str = #name;
             type Args = #args;
             type Ack = #ack;
@@ -149,6 +153,19 @@ fn derive(input: DeriveInput, default_path: Path) -> Result<TokenStream, Error> 
 
             fn from_args(args: Self::Args) -> Self {
                 #build
+            }
+        }
+
+        #[automatically_derived]
+        impl #received_parameters #path::__private::FromEvent<__Cx> for #ident #arguments #received_bounds {
+            const EVENT: ::core::option::Option<&'static str> = ::core::option::Option::Some(#name);
+
+            fn from_event(
+                _: &mut __Cx,
+                args: &#path::__private::Args<'_>,
+            ) -> ::core::result::Result<Self, #path::__private::Rejection> {
+                <#args as #path::__private::Received<__Cx>>::read(args)
+                    .map(<Self as #path::__private::Event>::from_args)
             }
         }
     })

@@ -283,11 +283,16 @@ pub fn verify(
         return Err(BadRequest::ProtocolMismatch.into());
     }
     match (transport, request.is_upgrade) {
-        (Transport::Polling, false) => match request.method {
-            Method::Get => Ok(Accepted::Poll),
-            Method::Post => Ok(Accepted::Post),
-            Method::Other => Err(Rejection::MethodNotAllowed),
-        },
+        (Transport::Polling, false) => {
+            let accepted = match request.method {
+                Method::Get => Accepted::Poll,
+                Method::Post => Accepted::Post,
+                Method::Other => return Err(Rejection::MethodNotAllowed),
+            };
+            // A callback that nobody can call is refused before it costs the session a payload.
+            query.jsonp()?;
+            Ok(accepted)
+        }
         // An upgrade of HTTP goes to WebSocket and nowhere else, and nothing else goes there.
         (Transport::Polling, true) | (Transport::WebSocket | Transport::WebTransport, false) => {
             Err(BadRequest::TransportHandshake.into())
@@ -695,6 +700,10 @@ mod tests {
         // J01
         for j in ["alert(1)//", "-1", "", "1234567890", "1e3", "%D9%A1", "+1"] {
             refused(GET, &format!("EIO=4&transport=polling&j={j}"), BadRequest::InvalidJsonp);
+            refused(GET, &format!("EIO=4&transport=polling&sid=p&j={j}"), BadRequest::InvalidJsonp);
+            refused(POST, &format!("EIO=4&transport=polling&sid=p&j={j}"), BadRequest::InvalidJsonp);
+            refused(GET, &format!("EIO=4&transport=polling&sid=zzz&j={j}"), Refusal::UnknownSid);
+            check(WS, &format!("EIO=4&transport=websocket&sid=p&j={j}"), Ok(Accepted::Upgrade));
         }
         for (j, index) in [("0", 0), ("7", 7), ("999999999", 999_999_999)] {
             let jsonp = JsonpIndex::parse(j);

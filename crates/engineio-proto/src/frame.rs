@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn lengths_take_the_shortest_header() {
-        for (len, header) in [(124, &[0x81, 125][..]), (125, &[0x81, 126, 0, 126]), (65_534, &[0x81, 126, 0xff, 0xff])] {
+        for (len, header) in [(124, &[0x81, 125][..]), (125, &[0x81, 126, 0, 126]), (65_534, &[0x81, 126, 0xff, 0xff])]
+        {
             let mut buffer = vec![0; HEADROOM];
             buffer.resize(HEADROOM + len, b'x');
             let frame = Frame::text(buffer, HEADROOM);

@@ -30,10 +30,14 @@ pub use socketio_macros::EventOfCore as Event;
 pub use socketio_proto::{Args, DataError, OwnedArgs, Value};
 pub use state::{State, StateMap};
 
-/// What the derive's output refers to. A crate that re-exports the derive re-exports this beside it.
+/// For crates that re-export all this: what the derive's output refers to, and the derives that refer to them.
+///
+/// Such a crate says `pub use socketio_core::{__private, event::Event, __private::EventOfServer as Event}`, so that its
+/// users need not depend on this one.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::event::{Event, Received};
     pub use crate::{FromEvent, HandlerContext, Rejection};
+    pub use socketio_macros::{EventOfClient, EventOfServer};
     pub use socketio_proto::Args;
 }

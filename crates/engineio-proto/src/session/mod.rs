@@ -720,7 +720,7 @@ impl Session {
     }
 
     fn release(&self, ticket: Ticket, packets: &[OutPacket], compress: bool) -> Output {
-        let payload = encode_payload(self.revision, !self.b64, &mut packets.iter());
+        let payload = encode_payload(self.revision, !self.b64, packets.iter());
         Output::AnswerPoll { ticket, payload, compress }
     }
 

@@ -543,3 +543,29 @@ impl<M> fmt::Debug for Rooms<M> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_and_goes_leaves_no_trace() {
+        let mut rooms = Rooms::default();
+        for round in 0..1_000 {
+            for id in ["ann", "bob"] {
+                rooms.add(format!("{id} {round}"), ()).unwrap();
+                rooms
+                    .join(&format!("{id} {round}"), [format!("a {round}"), format!("b {round}"), "c".to_owned()])
+                    .unwrap();
+            }
+            rooms.leave(&format!("ann {round}"), format!("a {round}"));
+            for id in ["bob", "ann"] {
+                rooms.remove(&format!("{id} {round}")).unwrap();
+            }
+        }
+        assert_eq!((rooms.ids.len(), rooms.names.len()), (0, 0));
+        assert_eq!((rooms.sockets.len(), rooms.free_slots.len()), (2, 2));
+        assert_eq!((rooms.rooms.len(), rooms.free_rooms.len()), (4, 3));
+        assert_eq!(rooms.room(EVERYBODY).len(), 0);
+    }
+}

@@ -284,6 +284,17 @@ fn a_snapshot_taken_before_a_leave_is_unaffected() {
 }
 
 #[test]
+fn a_room_named_twice_is_walked_once() {
+    let mut rooms = Rooms::default();
+    for id in ["ann", "bob"] {
+        rooms.add(id, id).unwrap();
+        rooms.join(id, "lobby").unwrap();
+    }
+    let snapshot = rooms.snapshot(&Selection::everybody().to(["lobby", "lobby"]).to("lobby"));
+    assert_eq!((snapshot.upper_bound(), snapshot.iter().count()), (2, 2));
+}
+
+#[test]
 fn a_walk_can_be_put_aside_and_resumed() {
     let mut rooms = Rooms::default();
     for id in 0..300 {

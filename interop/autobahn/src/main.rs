@@ -206,13 +206,7 @@ async fn echo(
     }
 }
 
-fn send(
-    opcode: Opcode,
-    payload: &[u8],
-    mask: Option<[u8; 4]>,
-    deflater: &mut Option<Deflater>,
-    output: &mut Vec<u8>,
-) {
+fn send(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>, deflater: &mut Option<Deflater>, output: &mut Vec<u8>) {
     let mut packed = Vec::new();
     if let Some(deflater) = deflater.as_mut().filter(|deflater| deflater.wants(payload.len()))
         && deflater.compress(payload, &mut packed)

@@ -123,6 +123,7 @@ impl Decoder {
         if self.stage != Stage::Open {
             self.take_back();
         }
+        *consumed = (*consumed).min(input.len());
         let outcome = match self.advance(input, consumed) {
             Ok(None) => return Ok(None),
             Ok(Some(ready)) => {

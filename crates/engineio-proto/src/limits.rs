@@ -14,7 +14,8 @@ pub struct Limits {
     pub max_fragments: usize,
     /// How long a fragmented WebSocket message may take to arrive. Default: 30 s.
     pub message_timeout: Duration,
-    /// The most packets in one polling payload. Default: 65,536; a body of `max_payload` bytes rarely reaches it.
+    /// The most packets in one polling payload. Default: 524,288, so that a body of
+    /// `max_payload` bytes passes whatever it is made of; packets are parsed one by one and other sessions get their turn.
     pub max_payload_packets: usize,
     /// How many bytes may wait for one client. Beyond it the client counts as a slow consumer. Default: 4 MiB.
     pub send_queue_bytes: usize,
@@ -46,7 +47,7 @@ pub struct Limits {
 
 impl Limits {
     /// The default of [`Limits::max_payload_packets`].
-    pub const DEFAULT_MAX_PAYLOAD_PACKETS: usize = 65_536;
+    pub const DEFAULT_MAX_PAYLOAD_PACKETS: usize = 524_288;
 }
 
 impl Default for Limits {

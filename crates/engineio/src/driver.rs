@@ -314,7 +314,10 @@ impl<A: Application> Driver<A> {
         let mut again = false;
         loop {
             again |= self.drain_machine(now);
-            let Some(socket) = &mut self.socket else { break };
+            let Some(socket) = &mut self.socket else {
+                self.session.0.lock().in_flight = 0;
+                break;
+            };
             let had = socket.in_flight();
             let flushed = socket.poll_flush(cx);
             let mut core = self.session.0.lock();

@@ -6,35 +6,49 @@ use http::request::Parts;
 
 /// The request that opened a session.
 ///
-/// Headers are copied into one small block: keeping `http::request::Parts` alive would pin the HTTP server's read buffer.
+/// The target and the headers are copied into one small block: keeping `http::request::Parts` alive would pin the HTTP
+/// server's read buffer, and a table of headers costs an allocation for each.
 #[derive(Debug)]
 pub struct Handshake {
-    pub(crate) url: Box<str>,
-    pub(crate) headers: Box<[(Box<str>, Box<[u8]>)]>,
-    pub(crate) remote: Option<SocketAddr>,
-    pub(crate) secure: bool,
-    pub(crate) issued: SystemTime,
+    /// The target, then for each header the length of its name (1 byte) and of its value (2 bytes), name and value.
+    block: Box<[u8]>,
+    url_len: u32,
+    remote: Option<SocketAddr>,
+    secure: bool,
+    issued: SystemTime,
 }
 
 impl Handshake {
     pub(crate) fn new(parts: &Parts, remote: Option<SocketAddr>, secure: bool) -> Self {
-        let url = parts.uri.path_and_query().map_or("", |target| target.as_str()).into();
-        let headers =
-            parts.headers.iter().map(|(name, value)| (name.as_str().into(), value.as_bytes().into())).collect();
-        Self { url, headers, remote, secure, issued: SystemTime::now() }
+        let url = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        let len = parts.headers.iter().map(|(name, value)| 3 + name.as_str().len() + value.len()).sum::<usize>();
+        let mut block = Vec::with_capacity(url.len() + len);
+        block.extend_from_slice(url.as_bytes());
+        for (name, value) in &parts.headers {
+            let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+            // What is longer than its length field does not come past the limits of a request head.
+            let (Ok(name_len), Ok(value_len)) = (u8::try_from(name.len()), u16::try_from(value.len())) else {
+                continue;
+            };
+            block.push(name_len);
+            block.extend_from_slice(&value_len.to_be_bytes());
+            block.extend_from_slice(name);
+            block.extend_from_slice(value);
+        }
+        Self { url_len: url.len() as u32, block: block.into(), remote, secure, issued: SystemTime::now() }
     }
 
     /// The request target as the client sent it: path and query.
     pub fn url(&self) -> &str {
-        &self.url
+        self.block.get(..self.url_len as usize).and_then(|url| std::str::from_utf8(url).ok()).unwrap_or_default()
     }
 
     /// The query string, without the question mark.
     pub fn query(&self) -> &str {
-        self.url.split_once('?').map_or("", |(_, query)| query)
+        self.url().split_once('?').map_or("", |(_, query)| query)
     }
 
-    /// The first header with this name (any case), if it is visible ASCII or UTF-8.
+    /// The first header with this name (any case), if its value is UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers()
             .find(|(key, _)| key.eq_ignore_ascii_case(name))
@@ -43,7 +57,14 @@ impl Handshake {
 
     /// All headers in the order in which they came, names in lower case.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.headers.iter().map(|(name, value)| (&**name, &**value))
+        let mut rest = self.block.get(self.url_len as usize..).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let [name_len, high, low, tail @ ..] = rest else { return None };
+            let (name, tail) = tail.split_at_checked(usize::from(*name_len))?;
+            let (value, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))?;
+            rest = tail;
+            Some((std::str::from_utf8(name).unwrap_or_default(), value))
+        })
     }
 
     /// The address of the TCP peer, where the listener tells it.
@@ -63,6 +84,33 @@ impl Handshake {
 
     /// Whether the request carried an `Origin` header. Node: `handshake.xdomain`.
     pub fn xdomain(&self) -> bool {
-        self.header("origin").is_some()
+        self.headers().any(|(name, _)| name == "origin")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_of_the_request_can_be_read_again() {
+        let request = http::Request::get("/engine.io/?EIO=4&x=1")
+            .header("Host", "example.org")
+            .header("X-Twice", "one")
+            .header("X-Twice", "two")
+            .header("X-Latin", &b"\xfc"[..])
+            .header("X-Empty", "")
+            .body(())
+            .unwrap();
+        let handshake = Handshake::new(&request.into_parts().0, None, true);
+        assert_eq!(handshake.url(), "/engine.io/?EIO=4&x=1");
+        assert_eq!(handshake.query(), "EIO=4&x=1");
+        assert_eq!(handshake.header("HOST"), Some("example.org"));
+        assert_eq!(handshake.header("x-latin"), None);
+        assert_eq!(handshake.header("x-empty"), Some(""));
+        let twice: Vec<_> =
+            handshake.headers().filter(|(name, _)| *name == "x-twice").map(|(_, value)| value).collect();
+        assert_eq!(twice, [b"one", b"two"]);
+        assert!(handshake.secure() && !handshake.xdomain());
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::de::{Key, Variant, byte_seq};
+use crate::de::{Key, Variant, used_up, visit_byte_list};
 use crate::{DataError, Violation};
 
 /// The attachments of a packet and the places that point to them.
@@ -305,7 +305,7 @@ impl<'de> Deserializer<'de> for &mut JsonReader<'de> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DataError> {
         match self.attachment() {
-            Some(bytes) => visitor.visit_seq(byte_seq(bytes)),
+            Some(bytes) => visit_byte_list(bytes, visitor),
             None => self.deserialize_any(visitor),
         }
     }
@@ -418,9 +418,8 @@ impl<'r, 'de> Members<'r, 'de> {
         more
     }
 
-    /// Refuses what the visitor left behind: a type that wants two elements does not fit a list of three.
     fn finish<T>(mut self, value: T) -> Result<T, DataError> {
-        if self.more() { Err(de::Error::custom("too many elements")) } else { Ok(value) }
+        used_up(value, !self.more())
     }
 }
 
@@ -449,5 +448,43 @@ impl<'de> MapAccess<'de> for Members<'_, 'de> {
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DataError> {
         self.reader.cursor.take(b':');
         seed.deserialize(&mut *self.reader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_become_text() {
+        check("", Some(""));
+        check("plain é", Some("plain é"));
+        check(r#"\"\\\/\b\f\n\r\t"#, Some("\"\\/\u{8}\u{c}\n\r\t"));
+        check(r"a\u0041\u00e9\u20acb", Some("aAé€b"));
+        check(r"\ud83d\ude00!", Some("😀!"));
+        check(r"\u0000", Some("\0"));
+        for lone in [r"\ud800", r"\udc00", r"\ud800x", r"\ud800\n", r"\ud800\ud800", r"\ud800\u0041", r"\ude00\ud83d"] {
+            check(lone, None);
+        }
+        for broken in ["\\", "\\u", "\\u12", "\\u12é"] {
+            check(broken, None);
+        }
+
+        #[track_caller]
+        fn check(raw: &str, want: Option<&str>) {
+            assert_eq!(unescape(raw).as_deref(), want, "{raw}");
+            assert!(raw.contains('\\') || matches!(unescape(raw), Some(Cow::Borrowed(_))));
+        }
+    }
+
+    #[test]
+    fn placeholders_are_found_in_the_order_of_the_text() {
+        let text = r#"["e",{"_placeholder":true,"num":1}, {"a":{"num":0,"_placeholder":true},"b":[]}]"#;
+        let found = find_placeholders(text, 2).expect("they are legal");
+        let shown: Vec<_> = found.iter().map(|found| (&text[found.start..found.end], found.num)).collect();
+        assert_eq!(shown, [(r#"{"_placeholder":true,"num":1}"#, 1), (r#"{"num":0,"_placeholder":true}"#, 0)]);
+        // What is inside a placeholder goes away with it.
+        let text = r#"[{"x":{"_placeholder":true,"num":0},"_placeholder":true,"num":1}]"#;
+        assert_eq!(find_placeholders(text, 2), Ok(vec![Placeholder { start: 1, end: text.len() - 1, num: 1 }]));
     }
 }

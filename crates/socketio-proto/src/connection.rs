@@ -33,10 +33,12 @@ pub struct Connection {
     connect_timeout: Duration,
     attachment_timeout: Duration,
     disconnect_grace: Duration,
-    /// A slot is an index; a free one is reused.
-    slots: Vec<State>,
-    /// What the server has disconnected lately, the oldest first.
-    leaving: Vec<(Box<str>, Instant)>,
+    /// A free place is reused, by another slot.
+    slots: Vec<Place>,
+    /// Counts the requests for namespaces, so that a slot of long ago is not mistaken for its successor.
+    next_generation: u32,
+    /// What the server has disconnected lately and until when that matters, the oldest first.
+    leaving: Vec<(Box<str>, Option<Instant>)>,
     /// When the connection is closed because it has not joined a namespace; `None` once it has.
     connect_by: Option<Instant>,
     /// When the attachments of a packet must have arrived.
@@ -44,9 +46,15 @@ pub struct Connection {
 }
 
 #[derive(Debug)]
+struct Place {
+    generation: u32,
+    state: State,
+}
+
+#[derive(Debug)]
 enum State {
     Free,
-    Pending { namespace: Box<str>, answer_by: Instant },
+    Pending { namespace: Box<str>, answer_by: Option<Instant> },
     Connected { namespace: Box<str> },
 }
 
@@ -59,14 +67,19 @@ impl State {
     }
 }
 
-/// A namespace's place in a [`Connection`]: a small number that is stable from the request to the end and reused afterwards.
+/// The right to one namespace of a [`Connection`], from the request to the end. Its successor in the same place is another
+/// slot, so what is said too late about this one changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Slot(usize);
+pub struct Slot {
+    index: usize,
+    generation: u32,
+}
 
 impl Slot {
-    /// The number, below [`Limits::max_namespaces`](crate::Limits::max_namespaces).
+    /// The place, below [`Limits::max_namespaces`](crate::Limits::max_namespaces), for a table beside the connection. No
+    /// other slot has the same place at the same time.
     pub const fn index(self) -> usize {
-        self.0
+        self.index
     }
 }
 
@@ -134,6 +147,7 @@ impl Connection {
             attachment_timeout: limits.attachment_timeout,
             disconnect_grace: limits.disconnect_grace,
             slots: Vec::new(),
+            next_generation: 0,
             leaving: Vec::new(),
             connect_by: now.checked_add(limits.connect_timeout),
             attachments_by: None,
@@ -186,35 +200,39 @@ impl Connection {
         if self.find(&namespace).is_some() {
             return Decision::Close(Violation::AlreadyConnected);
         }
-        let free = self.slots.iter().position(|state| matches!(state, State::Free));
+        let free = self.slots.iter().position(|place| matches!(place.state, State::Free));
         let index = free.unwrap_or(self.slots.len());
         if index >= self.max_namespaces {
             return Decision::Refuse { namespace, message: TOO_MANY_NAMESPACES };
         }
         // The client knows of the disconnection when it asks again, and what it sends from now on is meant.
         self.leaving.retain(|(left, _)| **left != *namespace);
-        let state = State::Pending { namespace: namespace.as_ref().into(), answer_by: now + self.connect_timeout };
+        let answer_by = now.checked_add(self.connect_timeout);
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
+        let place = Place { generation, state: State::Pending { namespace: namespace.as_ref().into(), answer_by } };
         match self.slots.get_mut(index) {
-            Some(free) => *free = state,
-            None => self.slots.push(state),
+            Some(free) => *free = place,
+            None => self.slots.push(place),
         }
-        Decision::ConnectRequest { slot: Slot(index), namespace, auth }
+        Decision::ConnectRequest { slot: Slot { index, generation }, namespace, auth }
     }
 
     /// The namespace is joined. Returns `false` when it is no longer asked for (the join took too long, the connection is
     /// closed): then there is no socket and nothing to send.
     pub fn accept(&mut self, slot: Slot) -> bool {
-        let Some(state) = self.slots.get_mut(slot.0) else { return false };
-        let State::Pending { namespace, .. } = state else { return false };
-        let namespace = std::mem::take(namespace);
-        *state = State::Connected { namespace };
+        let Some(place) = self.slots.get_mut(slot.index).filter(|place| place.generation == slot.generation) else {
+            return false;
+        };
+        let State::Pending { namespace, .. } = &mut place.state else { return false };
+        place.state = State::Connected { namespace: std::mem::take(namespace) };
         self.connect_by = None;
         true
     }
 
     /// The namespace is refused. Returns `false`, as [`Connection::accept`], when nothing is to be sent.
     pub fn refuse(&mut self, slot: Slot) -> bool {
-        let pending = matches!(self.slots.get(slot.0), Some(State::Pending { .. }));
+        let pending = matches!(self.state(slot), Some(State::Pending { .. }));
         if pending {
             self.free(slot);
         }
@@ -224,20 +242,20 @@ impl Connection {
     /// The server disconnects one namespace: send a DISCONNECT packet; its socket ends with `server namespace disconnect`.
     /// Packets of the client that are on their way are ignored for a while. Returns `false` when it was not connected.
     pub fn disconnect(&mut self, slot: Slot, now: Instant) -> bool {
-        if !matches!(self.slots.get(slot.0), Some(State::Connected { .. })) {
+        if !matches!(self.state(slot), Some(State::Connected { .. })) {
             return false;
         }
         if let Some(State::Connected { namespace }) = self.free(slot) {
-            self.leaving.retain(|(_, until)| *until > now);
+            self.leaving.retain(|(_, until)| !due(*until, now));
             if self.leaving.len() >= self.max_namespaces {
                 self.leaving.remove(0);
             }
-            self.leaving.push((namespace, now + self.disconnect_grace));
+            self.leaving.push((namespace, now.checked_add(self.disconnect_grace)));
         }
         true
     }
 
-    /// The connection ends, whoever wants it. Returns the slots that were connected, in order; requests that were pending
+    /// The connection ends, whoever wants it, and is not fed any more. Returns the slots that were connected, in order; requests that were pending
     /// are forgotten.
     ///
     /// When the server ends it in order (`disconnect(true)`, a shutdown), send each of these namespaces a DISCONNECT packet
@@ -249,8 +267,8 @@ impl Connection {
         self.leaving.clear();
         let connected = std::mem::take(&mut self.slots).into_iter().enumerate();
         connected
-            .filter_map(|(index, state)| match state {
-                State::Connected { namespace } => Some((Slot(index), namespace.into())),
+            .filter_map(|(index, Place { generation, state })| match state {
+                State::Connected { namespace } => Some((Slot { index, generation }, namespace.into())),
                 State::Pending { .. } | State::Free => None,
             })
             .collect()
@@ -267,28 +285,26 @@ impl Connection {
 
     /// Says what has run out of time; call again until `None`.
     pub fn on_time(&mut self, now: Instant) -> Option<TimedOut> {
-        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        if due(self.connect_by) {
+        if due(self.connect_by, now) {
             self.connect_by = None;
             return Some(TimedOut::Close(Violation::ConnectTimeout));
         }
-        if due(self.attachments_by) {
+        if due(self.attachments_by, now) {
             self.attachments_by = None;
             return Some(TimedOut::Close(Violation::AttachmentTimeout));
         }
-        let late = self.slots.iter().position(|state| match state {
-            State::Pending { answer_by, .. } => *answer_by <= now,
+        let (slot, _) = self.places().find(|(_, state)| match state {
+            State::Pending { answer_by, .. } => due(*answer_by, now),
             State::Connected { .. } | State::Free => false,
-        });
-        let slot = Slot(late?);
+        })?;
         let namespace = self.free(slot)?.namespace()?.to_owned();
         Some(TimedOut::Join { slot, namespace })
     }
 
     /// When [`Connection::on_time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        let pending = self.slots.iter().filter_map(|state| match state {
-            State::Pending { answer_by, .. } => Some(*answer_by),
+        let pending = self.places().filter_map(|(_, state)| match state {
+            State::Pending { answer_by, .. } => *answer_by,
             State::Connected { .. } | State::Free => None,
         });
         pending.chain(self.connect_by).chain(self.attachments_by).min()
@@ -301,7 +317,7 @@ impl Connection {
 
     /// The namespace in this slot, joined or asked for.
     pub fn namespace(&self, slot: Slot) -> Option<&str> {
-        self.slots.get(slot.0)?.namespace()
+        self.state(slot)?.namespace()
     }
 
     /// The slot of a namespace that is joined.
@@ -314,21 +330,36 @@ impl Connection {
 
     /// How many namespaces are joined.
     pub fn connected_count(&self) -> usize {
-        self.slots.iter().filter(|state| matches!(state, State::Connected { .. })).count()
+        self.places().filter(|(_, state)| matches!(state, State::Connected { .. })).count()
+    }
+
+    fn places(&self) -> impl Iterator<Item = (Slot, &State)> {
+        let places = self.slots.iter().enumerate();
+        places.map(|(index, place)| (Slot { index, generation: place.generation }, &place.state))
     }
 
     fn find(&self, namespace: &str) -> Option<(Slot, &State)> {
-        let found = self.slots.iter().enumerate().find(|(_, state)| state.namespace() == Some(namespace));
-        found.map(|(index, state)| (Slot(index), state))
+        self.places().find(|(_, state)| state.namespace() == Some(namespace))
+    }
+
+    fn state(&self, slot: Slot) -> Option<&State> {
+        let place = self.slots.get(slot.index)?;
+        (place.generation == slot.generation).then_some(&place.state)
     }
 
     fn free(&mut self, slot: Slot) -> Option<State> {
-        self.slots.get_mut(slot.0).map(|state| std::mem::replace(state, State::Free))
+        let place = self.slots.get_mut(slot.index)?;
+        Some(std::mem::replace(&mut place.state, State::Free))
     }
 
     fn is_leaving(&self, namespace: &str, now: Instant) -> bool {
-        self.leaving.iter().any(|(left, until)| **left == *namespace && *until > now)
+        self.leaving.iter().any(|(left, until)| **left == *namespace && !due(*until, now))
     }
+}
+
+/// Whether a deadline has come; one that lies beyond what the clock can count never does.
+fn due(deadline: Option<Instant>, now: Instant) -> bool {
+    deadline.is_some_and(|deadline| deadline <= now)
 }
 
 /// Whether a namespace may have this name: it begins with `/`, has at most `max` bytes and no control characters.

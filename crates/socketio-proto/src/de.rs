@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt::{self, Display};
-use std::iter::Copied;
 use std::marker::PhantomData;
 use std::slice::Iter;
 
@@ -152,8 +151,16 @@ impl<'de, E: de::Error> Deserializer<'de> for Absent<'_, E> {
 }
 
 /// Bytes for those who ask for a list of numbers (`Vec<u8>` without `serde_bytes`).
-pub(crate) fn byte_seq<E: de::Error>(bytes: &[u8]) -> SeqDeserializer<Copied<Iter<'_, u8>>, E> {
-    SeqDeserializer::new(bytes.iter().copied())
+pub(crate) fn visit_byte_list<'de, V: Visitor<'de>>(bytes: &[u8], visitor: V) -> Result<V::Value, DataError> {
+    let mut list = SeqDeserializer::<_, DataError>::new(bytes.iter().copied());
+    let value = visitor.visit_seq(&mut list)?;
+    list.end()?;
+    Ok(value)
+}
+
+/// What a visitor left behind is an error: a type that wants two elements does not fit a list of three.
+pub(crate) fn used_up<T>(value: T, nothing_left: bool) -> Result<T, DataError> {
+    if nothing_left { Ok(value) } else { Err(de::Error::custom("too many elements")) }
 }
 
 /// The items of a dynamic list.

@@ -402,8 +402,9 @@ pub(crate) fn encode_list(
     if !attachments.is_empty() {
         // How many there are is known only now. Text in front of attachments is short, moving it is cheap.
         let mut digits = itoa::Buffer::new();
-        let kind = [b"0123456"[usize::from(kind.number()) + 3]];
-        let prefix = kind.into_iter().chain(digits.format(attachments.len()).bytes()).chain([b'-']);
+        // BINARY_EVENT is 5 to EVENT's 2, BINARY_ACK 6 to ACK's 3.
+        let prefix =
+            std::iter::once(b'0' + kind.number() + 3).chain(digits.format(attachments.len()).bytes()).chain([b'-']);
         bytes.splice(headroom..=headroom, prefix);
     }
     let mut encoded = Encoded::new();
@@ -482,5 +483,76 @@ impl Formatter for Detach<'_> {
         writer.write_all(b"}")?;
         self.attachments.push(Chunk::copied(value, self.headroom, true));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What serde_json thinks when it reads everything. Its opinion on lone surrogates is not ours.
+    fn serde_json_accepts(text: &str) -> bool {
+        match serde_json::from_str::<serde_json::Value>(text) {
+            Ok(_) => true,
+            Err(error) => error.to_string().contains("surrogate") || error.to_string().contains("hex escape"),
+        }
+    }
+
+    #[test]
+    fn the_check_is_json() {
+        for legal in ["0", "-0", "[]", "[1,2]", " { } ", "\"\"", "\"\\u12aF\"", "-1.5e+3", "1E400000000000e0"] {
+            assert_eq!(check(legal).is_some(), serde_json_accepts(legal), "{legal}");
+        }
+        for illegal in
+            ["", " ", "01", "-", "1.", ".1", "1e", "1e+", "+1", "[1,]", "{,}", "{\"a\"}", "{a:1}", "[1 2]", "tru"]
+        {
+            assert!(check(illegal).is_none(), "{illegal}");
+            assert!(!serde_json_accepts(illegal), "{illegal}");
+        }
+        for illegal in
+            ["[", "{", "]", "}", "[}", "{]", "\"", "\"\\", "\"\\u12", "\"\n\"", "[[]", "[]]", "nul", "truefalse"]
+        {
+            assert!(check(illegal).is_none(), "{illegal}");
+            assert!(!serde_json_accepts(illegal), "{illegal}");
+        }
+    }
+
+    #[test]
+    fn the_check_counts_elements_and_finds_the_first() {
+        for (text, elements, first) in [
+            ("[]", 0, ""),
+            ("[ ]", 0, ""),
+            ("{\"a\":[1,2]}", 0, ""),
+            ("[\"a\"]", 1, "\"a\""),
+            ("[ \"a\\\"\" , [1,2,[3]], {\"k\":[4,5]} , 6 ]", 4, "\"a\\\"\""),
+            ("[[1,2],3]", 2, "[1,2]"),
+            ("[{},[],[]]", 3, "{}"),
+        ] {
+            let shape = check(text).expect("it is JSON");
+            assert_eq!((shape.elements, &text[shape.first.0..shape.first.1]), (elements, first), "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_096, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_check_agrees_with_serde_json(pieces in prop::collection::vec(prop::sample::select(vec![
+            "[", "]", "{", "}", ",", ":", "\"a\"", "\"a\":", "\"", "\\", "\\n", "\\u00e9", "\\q", "1", "0", "-", ".", "e", "E+", "400",
+            "true", "false", "null", " ", "\n", "\u{1}", "é", "[1]", "{\"k\":1}", ",1", ",\"b\":2",
+        ]), 0..14)) {
+            let text = pieces.concat();
+            prop_assert_eq!(check(&text).is_some(), serde_json_accepts(&text), "{}", text);
+        }
+
+        #[test]
+        fn the_check_accepts_what_is_printed(text in "\\PC{0,20}", number in any::<f64>(), deep in 1..200_usize) {
+            let value = serde_json::json!([{ text.as_str(): [text.as_str(), number, deep] }]);
+            prop_assert!(check(&value.to_string()).is_some());
+            let nested = format!("{}{}", "[".repeat(deep), "]".repeat(deep));
+            prop_assert_eq!(check(&nested).is_some(), serde_json_accepts(&nested));
+        }
     }
 }

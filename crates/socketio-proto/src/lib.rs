@@ -10,6 +10,19 @@
 //! * [`Connection`] is the server's side of one client: which namespaces are joined, what closes the connection.
 //! * [`Acks`] remembers which answers are awaited, [`Limits`] holds every bound.
 
+// What the network sends must not be able to panic us.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
+
 mod acks;
 mod args;
 mod attached;

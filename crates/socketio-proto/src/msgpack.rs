@@ -7,7 +7,7 @@
 //!
 //! | on the wire | dynamic value, text | numbers | bytes |
 //! |---|---|---|---|
-//! | `d4 00 00` (`undefined`) | null | - | - |
+//! | `d4 00 00` (`undefined`) | null; an entry of an object is left out | - | - |
 //! | `d7 00` + i64, timestamp (-1) | ISO 8601 text, as JSON carries a `Date` | milliseconds since 1970 | - |
 //! | any other extension (ArrayBuffer, typed arrays: type 0) | binary | - | the bytes |
 
@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::args::{Repr, event_name};
-use crate::de::{Key, Variant, byte_seq};
+use crate::de::{Key, Variant, used_up, visit_byte_list};
 use crate::json::number_text;
 use crate::limits::{MAX_DEPTH, MAX_ID};
 use crate::ser::Sink;
@@ -315,6 +315,13 @@ impl<'de> MsgpackReader<'de> {
         token
     }
 
+    fn sixteen_bytes(&mut self) -> Result<Option<[u8; 16]>, DataError> {
+        let Token::Bin(bytes) = self.peek()? else { return Ok(None) };
+        let Ok(bytes) = bytes.try_into() else { return Ok(None) };
+        self.token().map_err(<DataError as de::Error>::custom)?;
+        Ok(Some(bytes))
+    }
+
     fn visit<V: Visitor<'de>>(&mut self, visitor: V, dates: Dates) -> Result<V::Value, DataError> {
         match self.token().map_err(<DataError as de::Error>::custom)? {
             Token::Nil | Token::Undefined => visitor.visit_unit(),
@@ -372,9 +379,24 @@ impl<'de> Deserializer<'de> for &mut MsgpackReader<'de> {
     }
 
     numbers! {
-        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
         deserialize_f32 deserialize_f64
+    }
+
+    // MessagePack has no integers of 128 bits; the encoder writes them as sixteen bytes.
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DataError> {
+        match self.sixteen_bytes()? {
+            Some(bytes) => visitor.visit_i128(i128::from_be_bytes(bytes)),
+            None => self.visit(visitor, Dates::Number),
+        }
+    }
+
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DataError> {
+        match self.sixteen_bytes()? {
+            Some(bytes) => visitor.visit_u128(u128::from_be_bytes(bytes)),
+            None => self.visit(visitor, Dates::Number),
+        }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DataError> {
@@ -395,7 +417,7 @@ impl<'de> Deserializer<'de> for &mut MsgpackReader<'de> {
         match self.peek()? {
             Token::Bin(bytes) => {
                 self.token().map_err(<DataError as de::Error>::custom)?;
-                visitor.visit_seq(byte_seq(bytes))
+                visit_byte_list(bytes, visitor)
             }
             _ => self.visit(visitor, Dates::Text),
         }
@@ -438,9 +460,8 @@ struct Members<'r, 'de> {
 }
 
 impl<'de> Members<'_, 'de> {
-    /// Refuses what the visitor left behind.
     fn finish<T>(self, value: T) -> Result<T, DataError> {
-        if self.left > 0 { Err(de::Error::custom("too many elements")) } else { Ok(value) }
+        used_up(value, self.left == 0)
     }
 }
 
@@ -462,16 +483,23 @@ impl<'de> MapAccess<'de> for Members<'_, 'de> {
     type Error = DataError;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, DataError> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
-        self.left = left;
-        let key = match self.reader.token().map_err(<DataError as de::Error>::custom)? {
-            Token::Str(key) => Cow::Borrowed(key),
-            // Keys of JavaScript's objects are text whatever an encoder makes of them.
-            Token::Unsigned(key) => Cow::Owned(key.to_string()),
-            Token::Signed(key) => Cow::Owned(key.to_string()),
-            Token::Float(key) => Cow::Owned(number_text(key)),
-            Token::Bool(key) => Cow::Owned(key.to_string()),
-            _ => return Err(de::Error::custom("the key of an object must be text")),
+        let key = loop {
+            let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+            self.left = left;
+            let key = match self.reader.token().map_err(<DataError as de::Error>::custom)? {
+                Token::Str(key) => Cow::Borrowed(key),
+                // Keys of JavaScript's objects are text whatever an encoder makes of them.
+                Token::Unsigned(key) => Cow::Owned(key.to_string()),
+                Token::Signed(key) => Cow::Owned(key.to_string()),
+                Token::Float(key) => Cow::Owned(number_text(key)),
+                Token::Bool(key) => Cow::Owned(key.to_string()),
+                _ => return Err(de::Error::custom("the key of an object must be text")),
+            };
+            if self.reader.peek()? != Token::Undefined {
+                break key;
+            }
+            // JSON has no such entry at all.
+            self.reader.token().map_err(<DataError as de::Error>::custom)?;
         };
         seed.deserialize(Key::new(key)).map(Some)
     }
@@ -507,4 +535,30 @@ fn iso_8601(millis: i64) -> Option<String> {
         _ => format!("{}{:06}", if year < 0 { '-' } else { '+' }, year.abs()),
     };
     Some(format!("{year}-{month:02}-{day_of_month:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_printed_as_javascript_prints_them() {
+        check(0, Some("1970-01-01T00:00:00.000Z"));
+        check(-1, Some("1969-12-31T23:59:59.999Z"));
+        check(951_782_400_000, Some("2000-02-29T00:00:00.000Z"));
+        check(4_107_542_400_000, Some("2100-03-01T00:00:00.000Z"));
+        check(1_709_251_199_999, Some("2024-02-29T23:59:59.999Z"));
+        check(-62_167_219_200_000, Some("0000-01-01T00:00:00.000Z"));
+        check(-62_167_219_200_001, Some("-000001-12-31T23:59:59.999Z"));
+        check(253_402_300_800_000, Some("+010000-01-01T00:00:00.000Z"));
+        check(8_640_000_000_000_000, Some("+275760-09-13T00:00:00.000Z"));
+        check(-8_640_000_000_000_000, Some("-271821-04-20T00:00:00.000Z"));
+        check(8_640_000_000_000_001, None);
+        check(i64::MIN, None);
+
+        #[track_caller]
+        fn check(millis: i64, want: Option<&str>) {
+            assert_eq!(iso_8601(millis).as_deref(), want);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! [`Value`]: any argument, decoded without a type. JSON's model with binary as a case of its own.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use serde::ser::{self, SerializeMap, SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
 use crate::EncodeError;
+use crate::de::{Entries, Items, Variant, used_up, visit_byte_list};
 
 /// The most values that one [`Value`] may consist of when it is deserialized.
 ///
@@ -206,10 +207,9 @@ impl Map {
             last.insert(key.as_str(), at);
         }
         if last.len() < entries.len() {
-            let mut keep = vec![false; entries.len()];
-            last.into_values().for_each(|at| keep[at] = true);
-            let mut keep = keep.into_iter();
-            entries.retain(|_| keep.next().unwrap_or(true));
+            let keep: BTreeSet<_> = last.into_values().collect();
+            let mut at = 0..;
+            entries.retain(|_| at.next().is_some_and(|at| keep.contains(&at)));
         }
         Self { entries }
     }
@@ -461,8 +461,16 @@ impl<'de> Deserializer<'de> for &'de Value {
             Value::Float(value) => visitor.visit_f64(*value),
             Value::String(value) => visitor.visit_borrowed_str(value),
             Value::Binary(value) => visitor.visit_borrowed_bytes(value),
-            Value::Array(items) => visitor.visit_seq(crate::de::Items(items.iter())),
-            Value::Map(map) => visitor.visit_map(crate::de::Entries { entries: map.entries.iter(), value: None }),
+            Value::Array(items) => {
+                let mut items = Items(items.iter());
+                let value = visitor.visit_seq(&mut items)?;
+                used_up(value, items.0.len() == 0)
+            }
+            Value::Map(map) => {
+                let mut entries = Entries { entries: map.entries.iter(), value: None };
+                let value = visitor.visit_map(&mut entries)?;
+                used_up(value, entries.entries.len() == 0)
+            }
         }
     }
 
@@ -479,7 +487,7 @@ impl<'de> Deserializer<'de> for &'de Value {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
         match self {
-            Value::Binary(value) => visitor.visit_seq(crate::de::byte_seq(value)),
+            Value::Binary(value) => visit_byte_list(value, visitor),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -497,7 +505,7 @@ impl<'de> Deserializer<'de> for &'de Value {
         match self {
             Value::String(name) => visitor.visit_enum(de::value::BorrowedStrDeserializer::new(name)),
             Value::Map(map) => match map.entries.as_slice() {
-                [(name, value)] => visitor.visit_enum(crate::de::Variant { name: name.into(), value }),
+                [(name, value)] => visitor.visit_enum(Variant { name: name.into(), value }),
                 _ => Err(de::Error::custom("expected an object with one key, the variant")),
             },
             _ => self.deserialize_any(visitor),

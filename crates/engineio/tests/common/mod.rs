@@ -1,5 +1,5 @@
 //! A server on in-memory streams under a paused clock, and a raw client that speaks HTTP and WebSocket by hand.
-#![allow(unreachable_pub)]
+#![allow(unreachable_pub, dead_code)]
 
 use std::{
     sync::{

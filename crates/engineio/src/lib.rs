@@ -10,6 +10,7 @@ pub mod app;
 mod body;
 mod compress;
 mod driver;
+mod guarded;
 mod handshake;
 mod link;
 mod listen;

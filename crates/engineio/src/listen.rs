@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tower_service::Service;
 
-use crate::{Application, EngineBody, EngineService, NotFound, PeerAddr, Server};
+use crate::{Application, EngineBody, EngineService, Limits, NotFound, PeerAddr, Server, guarded::Guarded};
 
 /// The pause after an `accept` that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -72,26 +72,17 @@ impl<A: Application> Server<A> {
             }
             let service = service.clone();
             let open = open.clone();
-            let (header_timeout, header_bytes, headers) = {
-                let limits = self.options().limits();
-                (limits.header_timeout, limits.max_header_bytes, limits.max_headers)
-            };
+            let limits = self.options().limits().clone();
             tokio::spawn(async move {
-                serve_connection(stream, peer, service, header_timeout, header_bytes, headers).await;
+                serve_connection(stream, peer, service, &limits).await;
                 open.fetch_sub(1, Ordering::Relaxed);
             });
         }
     }
 }
 
-async fn serve_connection<A, S, B>(
-    stream: TcpStream,
-    peer: SocketAddr,
-    service: EngineService<S, A>,
-    header_timeout: Duration,
-    header_bytes: usize,
-    headers: usize,
-) where
+async fn serve_connection<A, S, B>(stream: TcpStream, peer: SocketAddr, service: EngineService<S, A>, limits: &Limits)
+where
     A: Application,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -117,11 +108,11 @@ async fn serve_connection<A, S, B>(
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .max_buf_size(header_bytes.max(8 << 10))
-        .max_headers(headers)
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(limits.max_header_bytes.max(8 << 10))
+        .max_headers(limits.max_headers)
         .half_close(false)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Guarded::new(stream, limits.write_timeout)), service)
         .with_upgrades();
     if let Err(error) = connection.await {
         tracing::trace!(%error, "connection ended");

@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     Application,
+    guarded::Guarded,
     link::{Io, SocketLink},
     server::Engine,
     service::{empty, has_body, names_upgrade, with_headers},
@@ -145,26 +146,24 @@ fn take<A: Application>(
         decoder = decoder.with_deflate(agreement.inflater(Role::Server));
         deflater = agreement.deflater(Role::Server, options);
     }
+    let (io, leftover) = unwrap(upgraded);
+    SocketLink::new(io, leftover, decoder, deflater, revision, b64)
+}
+
+/// The stream itself where it is a plain TCP stream under one of the HTTP servers that we know, and what was read from it
+/// already. The bytes are copied: they are a slice of the server's read buffer.
+fn unwrap(upgraded: Upgraded) -> (Io, Vec<u8>) {
+    let upgraded = match upgraded.downcast::<TokioIo<Guarded>>() {
+        Ok(parts) => return (tcp(parts.io.into_inner().into_inner()), parts.read_buf.to_vec()),
+        Err(upgraded) => upgraded,
+    };
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => {
-            return SocketLink::new(
-                tcp(parts.io.into_inner()),
-                parts.read_buf.to_vec(),
-                decoder,
-                deflater,
-                revision,
-                b64,
-            );
-        }
+        Ok(parts) => return (tcp(parts.io.into_inner()), parts.read_buf.to_vec()),
         Err(upgraded) => upgraded,
     };
     match hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => {
-            SocketLink::new(tcp(parts.io.into_inner()), parts.read_buf.to_vec(), decoder, deflater, revision, b64)
-        }
-        Err(upgraded) => {
-            SocketLink::new(Io::Other(Box::new(TokioIo::new(upgraded))), Vec::new(), decoder, deflater, revision, b64)
-        }
+        Ok(parts) => (tcp(parts.io.into_inner()), parts.read_buf.to_vec()),
+        Err(upgraded) => (Io::Other(Box::new(TokioIo::new(upgraded))), Vec::new()),
     }
 }
 

@@ -306,3 +306,33 @@ async fn it_is_a_service_under_axum() {
     exercise(address).await;
     serving.abort();
 }
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_its_poll_answer_is_cut_off() {
+    let seen = std::sync::Arc::new(Seen::default());
+    let mut limits = engineio::Limits::default();
+    limits.write_timeout = Duration::from_millis(200);
+    let server = Server::<Recorder>::builder().limits(limits).build(Recorder(seen.clone())).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move { server.serve(listener, engineio::NotFound).await });
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let mut open = Vec::new();
+    while !open.ends_with(b"}") {
+        client.read_buf(&mut open).await.unwrap();
+    }
+    const SIZE: usize = 64 << 20;
+    while seen.sessions.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    seen.session().send([frame(&"x".repeat(SIZE))]).unwrap();
+    let sid = sid_of(&String::from_utf8_lossy(&open));
+    let request = format!("GET /engine.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: h\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut rest = Vec::new();
+    let end = client.read_to_end(&mut rest).await;
+    assert!(rest.len() < SIZE, "{} bytes and then {end:?}", rest.len());
+    serving.abort();
+}

@@ -1,1 +1,87 @@
 //! A Socket.IO server: namespaces, rooms, acknowledgements, binary, middleware.
+//!
+//! ```no_run
+//! use socketio::{Data, Namespace, Socket, SocketIo};
+//!
+//! #[tokio::main]
+//! async fn main() -> std::io::Result<()> {
+//!     let chat = Namespace::new("/chat")
+//!         .on_connect(async |socket: Socket| {
+//!             socket.join("lobby");
+//!         })
+//!         .on("message", async |socket: Socket, Data(text): Data<String>| {
+//!             socket.to("lobby").emit("message", (socket.id(), text));
+//!         })
+//!         .on("add", async |Data((a, b)): Data<(i64, i64)>| a + b); // what it returns is the ack
+//!
+//!     SocketIo::builder().namespace(chat).listen("127.0.0.1:3000").await
+//! }
+//! ```
+//!
+//! Where to look:
+//! * [`SocketIo`] is the server, [`Builder`] its options, [`Limits`] its bounds.
+//! * [`Namespace`] is where handlers are registered: async functions of extractors, see [`context`].
+//! * [`Socket`] is a client in a namespace, [`Operators`] a group of them.
+//!
+//! How it works inside: `connection` is one client on its session's task, `lane` the order of one socket's handlers,
+//! `leave` its end, `acks` what clients owe, `broadcast` from arguments to frames.
+
+mod acks;
+mod broadcast;
+mod builder;
+mod connection;
+pub mod context;
+mod emit;
+mod env;
+mod extensions;
+mod handshake;
+mod hub;
+mod lane;
+mod leave;
+mod limits;
+mod listeners;
+mod middleware;
+mod namespace;
+mod nsp;
+mod operators;
+mod reason;
+mod remote;
+mod socket;
+mod stats;
+
+pub use acks::{AckFuture, AckStream, Answers};
+pub use builder::{BuildError, Builder};
+pub use connection::Connection;
+pub use context::{
+    Ack, AckSink, Auth, DisconnectDescription, Extension, MaybeExtension, SocketContext, TransportName, TryAuth,
+};
+pub use emit::{Broadcasted, Drained, EmitError, Emitted, Joined, Turn};
+pub use extensions::Extensions;
+pub use handshake::Handshake;
+pub use hub::{App, SocketIo, SocketIoLayer, SocketIoService};
+pub use limits::Limits;
+pub use listeners::ListenerId;
+pub use middleware::{Middleware, Verdict, VerdictFuture};
+pub use namespace::Namespace;
+pub use nsp::NamespaceHandle;
+pub use operators::Operators;
+pub use reason::DisconnectReason;
+pub use remote::RemoteSocket;
+pub use socket::{Socket, SocketEmitter};
+pub use stats::Stats;
+
+#[doc(no_inline)]
+pub use bytes::Bytes;
+pub use engineio::{Cookie, DeflateOptions, EngineBody, InvalidOption, Origins, PeerAddr, RefusedRequest, Transport};
+pub use socketio_adapter::{IntoRooms, JoinError, RoomName, RoomNames};
+#[doc(hidden)]
+pub use socketio_core::__private;
+#[doc(no_inline)]
+pub use socketio_core::__private::EventOfServer as Event;
+#[doc(inline)]
+pub use socketio_core::event::Event;
+pub use socketio_core::{
+    AckError, Args, ConnectError, Data, DataError, EventHandler, EventName, FromEvent, Handler, HandlerContext,
+    HandlerError, MissingState, OrError, OwnedArgs, Rejection, Reply, State, StateMap, TryData, Value, event,
+};
+pub use socketio_proto::{AnyParser, DynChunk, DynDecoder, DynPacket, EncodeError, PacketKind, Parser, Spread};

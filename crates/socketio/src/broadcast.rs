@@ -1,0 +1,78 @@
+//! From arguments to frames, once for every recipient.
+
+use engineio::{Frame, HEADROOM, SendError};
+use serde::Serialize;
+use smallvec::SmallVec;
+use socketio_proto::Encoded;
+
+use crate::env::Env;
+use crate::{EmitError, Socket};
+
+/// One packet as the engine sends it: the packet itself, then its attachments. Cloning it copies no data.
+pub(crate) type Frames = SmallVec<[Frame; 1]>;
+
+/// What became of frames for one socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    Queued,
+    /// Volatile, and the client could not take it at once.
+    Dropped,
+    Refused(SendError),
+}
+
+/// Turns encoded chunks, which have the engine's headroom in front, into frames without copying.
+pub(crate) fn frames(encoded: Encoded, compress: bool) -> Frames {
+    encoded
+        .into_iter()
+        .map(|chunk| {
+            let mut frame = match chunk.binary {
+                true => Frame::binary(chunk.bytes, chunk.start),
+                false => Frame::text(chunk.bytes, chunk.start),
+            };
+            frame.compress = compress;
+            frame
+        })
+        .collect()
+}
+
+impl Env {
+    /// Encodes an event of the application. A failure is the application's fault, so it is also logged.
+    pub(crate) fn encode_event<T: Serialize>(
+        &self,
+        namespace: &str,
+        id: Option<u64>,
+        event: &str,
+        args: &T,
+        compress: bool,
+    ) -> Result<Frames, EmitError> {
+        match self.parser.encode_event(namespace, id, event, args, None, HEADROOM) {
+            Ok(encoded) => Ok(frames(encoded, compress)),
+            Err(error) => {
+                tracing::warn!(namespace, event, %error, "an event could not be encoded");
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl Socket {
+    /// Hands frames to the engine: all or none, in order, with nothing in between.
+    pub(crate) fn deliver(&self, frames: &Frames, volatile: bool) -> Delivery {
+        let session = &self.0.client.session;
+        let counters = &self.0.nsp.env.counters;
+        if volatile {
+            if session.send_volatile(frames.iter().cloned()) {
+                return Delivery::Queued;
+            }
+            counters.volatile_dropped.add();
+            return Delivery::Dropped;
+        }
+        match session.send(frames.iter().cloned()) {
+            Ok(()) => Delivery::Queued,
+            Err(error) => {
+                counters.emits_refused.add();
+                Delivery::Refused(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! How a server is put together: options, namespaces, then one check of everything.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use engineio::{Cookie, DeflateOptions, InvalidOption, Origins, RefusedRequest, Transport};
+use hashbrown::HashMap;
+use http::HeaderMap;
+use socketio_core::{InternalError, MissingState, Rejection, StateMap};
+use socketio_proto::{AnyParser, is_valid_namespace};
+use tokio::net::ToSocketAddrs;
+
+use crate::env::{Env, ErrorHook};
+use crate::hub::App;
+use crate::nsp::Nsp;
+use crate::stats::Counters;
+use crate::{Limits, Namespace, Socket, SocketIo};
+
+/// Builds a [`SocketIo`]. The methods carry Node's option names, and Node's defaults unless their text says otherwise.
+#[must_use = "a builder does nothing until `build` or `listen`"]
+pub struct Builder {
+    engine: engineio::Builder,
+    limits: Limits,
+    parser: AnyParser,
+    ack_timeout: Duration,
+    namespaces: Vec<Namespace>,
+    states: StateMap,
+    on_error: Option<ErrorHook>,
+}
+
+/// Why a server could not be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An option of the transports makes no sense.
+    #[error(transparent)]
+    Option(#[from] InvalidOption),
+    /// Two namespaces have the same name.
+    #[error("the namespace `{0}` was given twice")]
+    DuplicateNamespace(String),
+    /// A namespace has a name that no client could ask for.
+    #[error("`{0}` cannot be the name of a namespace: it is too long or has control characters")]
+    InvalidNamespace(String),
+    /// A handler takes `State<T>` and nobody has given a `T`.
+    #[error("namespace `{namespace}`: {missing}")]
+    MissingState {
+        /// The namespace whose handler it is.
+        namespace: String,
+        /// What is missing.
+        missing: MissingState,
+    },
+}
+
+impl From<BuildError> for io::Error {
+    fn from(error: BuildError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            engine: engineio::Server::<App>::builder().path("/socket.io"),
+            limits: Limits::default(),
+            parser: AnyParser::json(),
+            ack_timeout: Duration::from_secs(30),
+            namespaces: Vec::new(),
+            states: StateMap::new(),
+            on_error: None,
+        }
+    }
+
+    /// Adds a namespace.
+    pub fn namespace(mut self, namespace: Namespace) -> Self {
+        self.namespaces.push(namespace);
+        self
+    }
+
+    /// Stores a value for the handlers of all namespaces, who take it as [`State<T>`](crate::State).
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.states.insert(value);
+        self
+    }
+
+    /// The parser of packets. Clients must use the same. Default: [`AnyParser::json`]. Node: `parser`.
+    pub fn parser(mut self, parser: AnyParser) -> Self {
+        self.parser = parser;
+        self
+    }
+
+    /// All bounds at once. Set it before single ones, such as [`max_payload`](Self::max_payload).
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long a client may be connected without having joined a namespace, and how long middleware may take.
+    ///
+    /// Default: 45 s. Node: `connectTimeout`.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.connect_timeout = timeout;
+        self
+    }
+
+    /// The largest message a client may send, in bytes. Default: 1,000,000. Node: `maxHttpBufferSize`.
+    ///
+    /// It also bounds the attachments of one packet together.
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.limits.max_payload = bytes;
+        self.limits.max_packet_bytes = bytes;
+        self
+    }
+
+    /// [`max_payload`](Self::max_payload) by Node's name.
+    pub fn max_http_buffer_size(self, bytes: usize) -> Self {
+        self.max_payload(bytes)
+    }
+
+    /// How long `emit_with_ack` waits where the call says nothing else. Default: 30 s; Node waits for ever.
+    pub fn ack_timeout(mut self, timeout: Duration) -> Self {
+        self.ack_timeout = timeout;
+        self
+    }
+
+    /// Is told of every handler that could not be called because an argument did not fit, in namespaces without a hook of
+    /// their own; see [`Namespace::on_error`].
+    pub fn on_error(mut self, hook: impl Fn(&Socket, &str, &Rejection) + Send + Sync + 'static) -> Self {
+        self.on_error = Some(Arc::new(hook));
+        self
+    }
+
+    /// The path of the server. Default: `/socket.io`. Node: `path`.
+    pub fn path(self, path: impl Into<String>) -> Self {
+        self.engine(|engine| engine.path(path))
+    }
+
+    /// Whether the path ends with a slash on the wire. Default: `true`. Node: `addTrailingSlash`.
+    pub fn add_trailing_slash(self, add: bool) -> Self {
+        self.engine(|engine| engine.add_trailing_slash(add))
+    }
+
+    /// The transports that clients may use. Default: polling and WebSocket. Node: `transports`.
+    pub fn transports(self, transports: impl IntoIterator<Item = Transport>) -> Self {
+        self.engine(|engine| engine.transports(transports))
+    }
+
+    /// Whether a polling session may move to WebSocket. Default: `true`. Node: `allowUpgrades`.
+    pub fn allow_upgrades(self, allow: bool) -> Self {
+        self.engine(|engine| engine.allow_upgrades(allow))
+    }
+
+    /// Whether clients of Socket.IO 2.x (Engine.IO 3) are served. Default: `false`. Node: `allowEIO3`.
+    pub fn allow_eio3(self, allow: bool) -> Self {
+        self.engine(|engine| engine.allow_eio3(allow))
+    }
+
+    /// How long after a pong the next ping is sent. Default: 25 s. Node: `pingInterval`.
+    pub fn ping_interval(self, interval: Duration) -> Self {
+        self.engine(|engine| engine.ping_interval(interval))
+    }
+
+    /// How long a client may take to answer a ping. Default: 20 s. Node: `pingTimeout`.
+    pub fn ping_timeout(self, timeout: Duration) -> Self {
+        self.engine(|engine| engine.ping_timeout(timeout))
+    }
+
+    /// How long an upgrade may take. Default: 10 s. Node: `upgradeTimeout`.
+    pub fn upgrade_timeout(self, timeout: Duration) -> Self {
+        self.engine(|engine| engine.upgrade_timeout(timeout))
+    }
+
+    /// The longest time that a poll is held; zero answers at once. Default: as long as the ping interval lets it.
+    pub fn poll_hold(self, longest: Option<Duration>) -> Self {
+        self.engine(|engine| engine.poll_hold(longest))
+    }
+
+    /// The most TCP connections of the stand-alone listener. Default: 1,000,000.
+    pub fn max_connections(self, most: usize) -> Self {
+        self.engine(|engine| engine.max_connections(most))
+    }
+
+    /// Which other sites' pages may use this server. Default: none. Node: `cors.origin`, which does not protect WebSocket;
+    /// this does.
+    pub fn origins(self, origins: Origins) -> Self {
+        self.engine(|engine| engine.origins(origins))
+    }
+
+    /// [`origins`](Self::origins) by Node's name.
+    pub fn cors(self, origins: Origins) -> Self {
+        self.origins(origins)
+    }
+
+    /// Answers only requests for a loopback `Host`, for servers of the own machine. Default: `false`.
+    pub fn loopback_hosts_only(self, only: bool) -> Self {
+        self.engine(|engine| engine.loopback_hosts_only(only))
+    }
+
+    /// The cookie for load balancers with sticky sessions. Default: none. Node: `cookie`.
+    pub fn cookie(self, cookie: Cookie) -> Self {
+        self.engine(|engine| engine.cookie(cookie))
+    }
+
+    /// Offers compression of WebSocket messages. Default: off. Node: `perMessageDeflate`.
+    pub fn per_message_deflate(self, options: DeflateOptions) -> Self {
+        self.engine(|engine| engine.per_message_deflate(options))
+    }
+
+    /// Compresses answers to polls from this many bytes on; `None` never does. Default: 1,024. Node: `httpCompression`.
+    pub fn http_compression(self, threshold: Option<usize>) -> Self {
+        self.engine(|engine| engine.http_compression(threshold))
+    }
+
+    /// Decides, from the request that opens it, whether a session may be opened. Node: `allowRequest`.
+    pub fn allow_request<F, Fut>(self, hook: F) -> Self
+    where
+        F: Fn(&engineio::Handshake) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.engine(|engine| engine.allow_request(hook))
+    }
+
+    /// Changes the headers of the first answer of a session. Node: the `initial_headers` event.
+    pub fn initial_headers(self, hook: impl Fn(&mut HeaderMap, &engineio::Handshake) + Send + Sync + 'static) -> Self {
+        self.engine(|engine| engine.initial_headers(hook))
+    }
+
+    /// Changes the headers of every answer of a session. Node: the `headers` event.
+    pub fn headers(self, hook: impl Fn(&mut HeaderMap, &engineio::Handshake) + Send + Sync + 'static) -> Self {
+        self.engine(|engine| engine.headers(hook))
+    }
+
+    /// Sees every refused request. Node: the `connection_error` event.
+    pub fn on_refused(self, hook: impl Fn(&RefusedRequest<'_>) + Send + Sync + 'static) -> Self {
+        self.engine(|engine| engine.on_refused(hook))
+    }
+
+    /// Where the peer's address is found when another HTTP server runs the service.
+    pub fn peer_addr(self, hook: impl Fn(&http::Extensions) -> Option<SocketAddr> + Send + Sync + 'static) -> Self {
+        self.engine(|engine| engine.peer_addr(hook))
+    }
+
+    /// Reaches options of the engine that have no method here.
+    pub fn engine(mut self, change: impl FnOnce(engineio::Builder) -> engineio::Builder) -> Self {
+        self.engine = change(self.engine);
+        self
+    }
+
+    /// Makes the server.
+    ///
+    /// # Errors
+    /// [`BuildError`] says what does not fit together.
+    pub fn build(self) -> Result<SocketIo, BuildError> {
+        let Self { engine, limits, parser, ack_timeout, namespaces, states, on_error } = self;
+        // Only the first server of a process gets to set it; they would all set the same.
+        socketio_core::set_internal_error_hook(log_internal_error);
+        let engine = engine.limits(limits.engine());
+        let env = Arc::new(Env {
+            parser,
+            proto_limits: limits.proto(),
+            limits,
+            ack_timeout,
+            counters: Counters::default(),
+            on_error,
+            closing: AtomicBool::new(false),
+        });
+        let mut running: HashMap<Box<str>, Arc<Nsp>> = HashMap::with_capacity(namespaces.len());
+        for mut namespace in namespaces {
+            let name = namespace.name.clone();
+            if !is_valid_namespace(&name, env.limits.max_namespace_name) {
+                return Err(BuildError::InvalidNamespace(name.into()));
+            }
+            namespace.states.extend_missing(&states);
+            namespace
+                .check(&namespace.states)
+                .map_err(|missing| BuildError::MissingState { namespace: name.clone().into(), missing })?;
+            let Namespace { table, states, on_error, .. } = namespace;
+            let nsp = Arc::new(Nsp::new(name.clone(), Arc::clone(&env), table, states, on_error));
+            if running.insert(name.clone(), nsp).is_some() {
+                return Err(BuildError::DuplicateNamespace(name.into()));
+            }
+        }
+        let root = running.get("/").cloned().unwrap_or_else(|| {
+            Arc::new(Nsp::new("/".into(), Arc::clone(&env), Default::default(), StateMap::new(), None))
+        });
+        Ok(SocketIo::start(env, running, root, engine)?)
+    }
+
+    /// Makes the server and serves on an address until the future is dropped.
+    ///
+    /// # Errors
+    /// When the address cannot be bound, and a [`BuildError`] as [`InvalidInput`](io::ErrorKind::InvalidInput).
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops accepting; connections that exist go on.
+    pub async fn listen(self, addr: impl ToSocketAddrs) -> io::Result<()> {
+        self.build()?.listen(addr).await
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("engine", &self.engine)
+            .field("limits", &self.limits)
+            .field("parser", &self.parser)
+            .field("namespaces", &self.namespaces)
+            .finish_non_exhaustive()
+    }
+}
+
+fn log_internal_error(error: InternalError<'_>) {
+    tracing::error!(cause = %error.cause, location = %error.location, "a handler failed; the client is told `internal`");
+}

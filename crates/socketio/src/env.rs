@@ -1,0 +1,26 @@
+//! What all namespaces and connections of one server share: configuration that is fixed once built, and the counters.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use socketio_core::Rejection;
+use socketio_proto::AnyParser;
+
+use crate::stats::Counters;
+use crate::{Limits, Socket};
+
+/// The parts of a server that do not depend on its namespaces.
+pub(crate) struct Env {
+    pub(crate) parser: AnyParser,
+    pub(crate) limits: Limits,
+    pub(crate) proto_limits: socketio_proto::Limits,
+    pub(crate) ack_timeout: Duration,
+    pub(crate) counters: Counters,
+    pub(crate) on_error: Option<ErrorHook>,
+    /// The server is being closed: sessions end with `server shutting down`.
+    pub(crate) closing: AtomicBool,
+}
+
+/// What is told about handlers that could not be called.
+pub(crate) type ErrorHook = Arc<dyn Fn(&Socket, &str, &Rejection) + Send + Sync>;

@@ -1,0 +1,218 @@
+//! The server: its namespaces, and the handle through which the application reaches them.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use engineio::{EngineLayer, EngineService, NotFound, Server};
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use tokio::net::ToSocketAddrs;
+
+use crate::connection::Connection;
+use crate::env::Env;
+use crate::nsp::Nsp;
+use crate::{Builder, Limits, NamespaceHandle, Operators, Stats};
+
+/// What connections and handles share.
+pub(crate) struct Hub {
+    pub(crate) env: Arc<Env>,
+    pub(crate) namespaces: HashMap<Box<str>, Arc<Nsp>>,
+    /// A server without namespaces of this name still has a `/` to address.
+    root: Arc<Nsp>,
+    /// Weak: the engine holds the hub.
+    engine: OnceLock<Weak<Engine>>,
+}
+
+/// The engine, held by the handles of the application.
+struct Engine(Server<App>);
+
+/// A Socket.IO server on top of the engine. A name for types: `EngineService<_, App>`.
+pub struct App {
+    pub(crate) hub: Arc<Hub>,
+}
+
+impl engineio::Application for App {
+    type Connection = Connection;
+
+    fn open(&self, session: &engineio::Session) -> Connection {
+        Connection::open(Arc::clone(&self.hub), session)
+    }
+}
+
+/// The tower layer of a server: see [`SocketIo::layer`].
+pub type SocketIoLayer = EngineLayer<App>;
+
+/// The tower service of a server around another service: see [`SocketIo::service`].
+pub type SocketIoService<S = NotFound> = EngineService<S, App>;
+
+/// A Socket.IO server: the handle of the application. Cloning it is cheap.
+///
+/// What it sends goes to the namespace `/`; [`of`](Self::of) addresses another. The server lives as long as a handle, a
+/// service or a connection of it.
+#[derive(Clone)]
+pub struct SocketIo {
+    pub(crate) hub: Arc<Hub>,
+    engine: Option<Arc<Engine>>,
+}
+
+impl SocketIo {
+    /// Starts to build a server.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn start(
+        env: Arc<Env>,
+        namespaces: HashMap<Box<str>, Arc<Nsp>>,
+        root: Arc<Nsp>,
+        engine: engineio::Builder,
+    ) -> Result<Self, engineio::InvalidOption> {
+        let hub = Arc::new(Hub { env, namespaces, root, engine: OnceLock::new() });
+        let engine = Arc::new(Engine(engine.build(App { hub: Arc::clone(&hub) })?));
+        // Nobody else has seen the hub yet, so this is the first and only value.
+        let _ = hub.engine.set(Arc::downgrade(&engine));
+        Ok(Self { hub, engine: Some(engine) })
+    }
+
+    pub(crate) fn from_hub(hub: Arc<Hub>) -> Self {
+        let engine = hub.engine.get().and_then(Weak::upgrade);
+        Self { hub, engine }
+    }
+
+    /// The namespace of this name, to address it.
+    ///
+    /// A namespace that the server was not built with reaches nobody, and a warning says so; [`namespace`](Self::namespace)
+    /// tells whether it exists. Node: `of`.
+    pub fn of(&self, name: &str) -> NamespaceHandle {
+        self.namespace(name).unwrap_or_else(|| {
+            tracing::warn!(name, "a namespace is addressed that the server was not built with");
+            NamespaceHandle::new(self.hub.detached(name))
+        })
+    }
+
+    /// The namespace of this name, if the server was built with it.
+    pub fn namespace(&self, name: &str) -> Option<NamespaceHandle> {
+        self.hub.namespaces.get(name).map(|nsp| NamespaceHandle::new(Arc::clone(nsp)))
+    }
+
+    /// Everybody in the namespace `/`, to be narrowed down.
+    pub fn broadcast(&self) -> Operators {
+        Operators::new(Arc::clone(&self.hub.root))
+    }
+
+    /// Everybody in all namespaces, to be narrowed down.
+    pub fn all_namespaces(&self) -> Operators {
+        let namespaces: SmallVec<_> = self.hub.namespaces.values().cloned().collect();
+        Operators::over(namespaces)
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.hub.env.limits
+    }
+
+    /// What happened since the server was built.
+    pub fn stats(&self) -> Stats {
+        self.hub.env.counters.read()
+    }
+
+    /// What happened on the transports since the server was built.
+    pub fn engine_stats(&self) -> engineio::Stats {
+        self.engine.as_ref().map(|engine| engine.0.stats()).unwrap_or_default()
+    }
+
+    /// A tower layer that answers Socket.IO requests in front of another service, an axum router for example.
+    ///
+    /// # Panics
+    /// In a handler, when the application has dropped all its handles.
+    pub fn layer(&self) -> SocketIoLayer {
+        self.engine().layer()
+    }
+
+    /// A tower service that answers Socket.IO requests, and everything else with 404.
+    ///
+    /// # Panics
+    /// As [`layer`](Self::layer).
+    pub fn service(&self) -> SocketIoService {
+        self.engine().service()
+    }
+
+    /// A tower service that answers Socket.IO requests and passes everything else on.
+    ///
+    /// # Panics
+    /// As [`layer`](Self::layer).
+    pub fn service_with<S>(&self, inner: S) -> SocketIoService<S> {
+        self.engine().service_with(inner)
+    }
+
+    /// Serves on an address until the future is dropped. Everything but Socket.IO is answered with 404.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    ///
+    /// # Panics
+    /// As [`layer`](Self::layer).
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops accepting; connections that exist go on.
+    pub async fn listen(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
+        self.engine().listen(addr).await
+    }
+
+    /// The engine below, for what this handle does not wrap.
+    ///
+    /// # Panics
+    /// As [`layer`](Self::layer).
+    pub fn engine(&self) -> &Server<App> {
+        &self.engine.as_ref().expect("a handle of the application keeps the engine").0
+    }
+
+    /// Closes the server: new connections are refused, every socket ends with `server shutting down`, what is queued is
+    /// still written, and what is left after 30 seconds is cut off. Node: `close`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the server closing.
+    pub async fn close(&self) {
+        self.close_within(Duration::from_secs(30)).await;
+    }
+
+    /// [`close`](Self::close) with a deadline of your own.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the server closing; what does not end by itself is not cut off then.
+    pub async fn close_within(&self, deadline: Duration) {
+        tracing::info!(connections = self.hub.env.counters.connections_open.value(), "the server is closing");
+        self.hub.env.closing.store(true, Ordering::SeqCst);
+        match &self.engine {
+            Some(engine) => engine.0.close(deadline).await,
+            None => {
+                for socket in self.all_namespaces().sockets() {
+                    socket.conn().close(engineio::CloseReason::ForcedClose);
+                }
+            }
+        }
+    }
+}
+
+impl Hub {
+    /// A namespace that nobody can connect to.
+    fn detached(&self, name: &str) -> Arc<Nsp> {
+        let states = socketio_core::StateMap::new();
+        Arc::new(Nsp::new(name.into(), Arc::clone(&self.env), Default::default(), states, None))
+    }
+}
+
+impl fmt::Debug for SocketIo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SocketIo").field("namespaces", &self.hub.namespaces.keys()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("App")
+    }
+}

@@ -1,0 +1,476 @@
+//! The order in which one socket's handlers run.
+//!
+//! A handler is polled where its event was read. While one is pending, later events wait in the mailbox; a full mailbox
+//! makes the connection stop reading. Connecting and leaving are *barriers*: nothing overtakes them. What has finished
+//! leaves nothing behind: an idle socket's lane is one null pointer.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::LazyLock;
+use std::task::{Context, Poll};
+
+use smallvec::SmallVec;
+use socketio_core::{BoxedHandler, HandlerFuture, Rejection};
+use socketio_proto::{Args, OwnedArgs};
+
+use crate::context::{AckSink, ConnectContext, DisconnectContext, EventContext};
+use crate::listeners::OwnHandlers;
+use crate::namespace::Table;
+use crate::{DisconnectReason, Socket};
+
+/// The pending handlers of one socket and what waits for them.
+#[derive(Default)]
+pub(crate) struct Lane {
+    busy: Option<Box<Busy>>,
+}
+
+#[derive(Default)]
+struct Busy {
+    running: SmallVec<[Running; 1]>,
+    mailbox: VecDeque<Job>,
+    /// What the arguments in the mailbox take.
+    bytes: usize,
+}
+
+struct Running {
+    future: HandlerFuture,
+    job: Job,
+}
+
+/// One thing to be done: the handlers of an event, of a connect, of a disconnect, one after the other.
+pub(crate) struct Job {
+    kind: Kind,
+    /// The handler to be called next.
+    next: usize,
+}
+
+enum Kind {
+    Connect { futures: std::vec::IntoIter<HandlerFuture> },
+    Event(EventJob),
+    Disconnecting(Why),
+    Disconnect(Why),
+}
+
+struct EventJob {
+    /// The event's entry in the namespace's table.
+    entry: Option<usize>,
+    own: OwnHandlers,
+    /// The acknowledgement, until the handler that answers is called.
+    id: Option<u64>,
+    /// Which handler answers.
+    answering: usize,
+    /// A copy of the arguments; `None` while they are borrowed from the read buffer.
+    args: Option<OwnedArgs>,
+    bytes: usize,
+}
+
+type Why = (DisconnectReason, Option<&'static str>);
+
+/// A handler panicked. Its socket is in no known state.
+#[derive(Debug)]
+pub(crate) struct Panicked;
+
+/// Which jobs exclude each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Key {
+    /// Runs alone, and in its place.
+    Barrier,
+    /// One after the other.
+    Ordered,
+    /// Up to this many at once, among all of the namespace.
+    Shared(usize),
+    /// Up to this many at once, among those of one event.
+    Event(usize, usize),
+}
+
+/// The arguments of what has none.
+static NO_ARGS: LazyLock<OwnedArgs> = LazyLock::new(|| OwnedArgs::from_values(None, Vec::new()));
+
+pub(crate) fn no_args() -> &'static OwnedArgs {
+    &NO_ARGS
+}
+
+impl Lane {
+    /// Whether an event may be taken.
+    pub(crate) fn has_room(&self, events: usize, bytes: usize) -> bool {
+        self.busy.as_ref().is_none_or(|busy| busy.mailbox.len() < events && busy.bytes < bytes)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.busy.is_none()
+    }
+
+    /// Takes an event: calls its handlers at once if nothing is in the way, else keeps a copy.
+    pub(crate) fn event(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &Socket,
+        id: Option<u64>,
+        args: &Args<'_>,
+    ) -> Result<(), Panicked> {
+        let mut job = Job { kind: Kind::Event(EventJob::new(socket, id, args)), next: 0 };
+        let key = job.key(&socket.0.nsp.table);
+        if self.busy.as_ref().is_none_or(|busy| busy.mailbox.is_empty() && busy.is_free(key, socket)) {
+            let Some(future) = job.advance(cx, socket, Some(args))? else { return Ok(()) };
+            job.keep(socket, args);
+            self.busy.get_or_insert_default().running.push(Running { future, job });
+        } else {
+            job.keep_all(args);
+            let busy = self.busy.get_or_insert_default();
+            busy.bytes += job.bytes();
+            busy.mailbox.push_back(job);
+        }
+        Ok(())
+    }
+
+    /// Puts the connect handlers in front of everything.
+    pub(crate) fn connect(&mut self, futures: Vec<HandlerFuture>) {
+        if !futures.is_empty() {
+            self.push(Job { kind: Kind::Connect { futures: futures.into_iter() }, next: 0 });
+        }
+    }
+
+    /// Puts the disconnecting handlers behind everything.
+    pub(crate) fn disconnecting(&mut self, why: Why) {
+        self.push(Job { kind: Kind::Disconnecting(why), next: 0 });
+    }
+
+    /// Puts the disconnect handlers behind everything.
+    pub(crate) fn disconnect(&mut self, why: Why) {
+        self.push(Job { kind: Kind::Disconnect(why), next: 0 });
+    }
+
+    /// Drops the events that wait; what runs goes on.
+    pub(crate) fn clear_events(&mut self) {
+        if let Some(busy) = &mut self.busy {
+            busy.mailbox.retain(|job| !matches!(job.kind, Kind::Event(_)));
+            busy.bytes = 0;
+        }
+    }
+
+    /// Takes everything out, so that what is put in next waits for none of it.
+    pub(crate) fn detach(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    fn push(&mut self, job: Job) {
+        self.busy.get_or_insert_default().mailbox.push_back(job);
+    }
+
+    /// Polls what runs and starts what may be started, at most `budget` jobs. Ready when nothing is left.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &Socket,
+        budget: &mut usize,
+    ) -> Result<Poll<()>, Panicked> {
+        let Some(busy) = &mut self.busy else { return Ok(Poll::Ready(())) };
+        let mut at = 0;
+        while let Some(running) = busy.running.get_mut(at) {
+            let next = match poll(&mut running.future, cx) {
+                Ok(Poll::Pending) => {
+                    at += 1;
+                    continue;
+                }
+                Ok(Poll::Ready(())) => running.job.advance(cx, socket, None),
+                Err(panicked) => Err(panicked),
+            };
+            match next {
+                Ok(Some(future)) => {
+                    running.future = future;
+                    at += 1;
+                }
+                Ok(None) => drop(busy.running.remove(at)),
+                Err(panicked) => {
+                    // A future that has panicked must not be polled again.
+                    drop(busy.running.remove(at));
+                    return Err(panicked);
+                }
+            }
+        }
+        while let Some(index) = busy.startable(socket) {
+            if *budget == 0 {
+                cx.waker().wake_by_ref();
+                return Ok(Poll::Pending);
+            }
+            *budget -= 1;
+            let Some(mut job) = busy.mailbox.remove(index) else { break };
+            busy.bytes -= job.bytes();
+            if let Some(future) = job.advance(cx, socket, None)? {
+                busy.running.push(Running { future, job });
+            }
+        }
+        if busy.running.is_empty() && busy.mailbox.is_empty() {
+            self.busy = None;
+            return Ok(Poll::Ready(()));
+        }
+        Ok(Poll::Pending)
+    }
+}
+
+impl Busy {
+    /// Whether a job of this kind may run beside those that do.
+    fn is_free(&self, key: Key, socket: &Socket) -> bool {
+        let table = &socket.0.nsp.table;
+        let keys = || self.running.iter().map(|running| running.job.key(table));
+        match key {
+            _ if self.running.is_empty() => true,
+            Key::Barrier => false,
+            _ if keys().any(|running| running == Key::Barrier) => false,
+            Key::Ordered => !keys().any(|running| running == Key::Ordered),
+            Key::Shared(most) | Key::Event(_, most) => keys().filter(|running| *running == key).count() < most,
+        }
+    }
+
+    /// The first waiting job that may run now. Jobs that may run beside others overtake those that may not; nothing
+    /// overtakes a barrier.
+    fn startable(&self, socket: &Socket) -> Option<usize> {
+        let table = &socket.0.nsp.table;
+        let first = self.mailbox.front()?.key(table);
+        if self.is_free(first, socket) {
+            return Some(0);
+        }
+        if first == Key::Barrier || (table.concurrent.is_none() && !table.mixed) {
+            return None;
+        }
+        let mut blocked: SmallVec<[Key; 4]> = SmallVec::from_elem(first, 1);
+        for (index, job) in self.mailbox.iter().enumerate().skip(1) {
+            let key = job.key(table);
+            if key == Key::Barrier {
+                return None;
+            }
+            if blocked.contains(&key) {
+                continue;
+            }
+            if self.is_free(key, socket) {
+                return Some(index);
+            }
+            blocked.push(key);
+        }
+        None
+    }
+}
+
+impl Job {
+    /// Calls handlers until one is pending; `None` when all have finished. `borrowed` are the arguments of an event that
+    /// has just been read.
+    fn advance(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &Socket,
+        borrowed: Option<&Args<'_>>,
+    ) -> Result<Option<HandlerFuture>, Panicked> {
+        loop {
+            let mut future = match guard(|| self.call_next(socket, borrowed))? {
+                Called::Future(future) => future,
+                Called::Rejected => continue,
+                Called::NoMore => return Ok(None),
+            };
+            if poll(&mut future, cx)?.is_pending() {
+                return Ok(Some(future));
+            }
+        }
+    }
+
+    fn call_next(&mut self, socket: &Socket, borrowed: Option<&Args<'_>>) -> Called {
+        let nsp = &socket.0.nsp;
+        let index = self.next;
+        self.next += 1;
+        match &mut self.kind {
+            Kind::Connect { futures } => futures.next().map_or(Called::NoMore, Called::Future),
+            Kind::Event(job) => {
+                let id = if index == job.answering { job.id.take() } else { None };
+                let Some(handler) = job.handler(&nsp.table, index) else { return Called::NoMore };
+                let sink = id.map(|id| AckSink { socket: socket.clone(), id });
+                let mut context = EventContext { socket: socket.clone(), sink };
+                let kept;
+                let args = match (borrowed, &job.args) {
+                    (Some(args), _) => args,
+                    (None, Some(args)) => {
+                        kept = args.borrow();
+                        &kept
+                    }
+                    (None, None) => no_args(),
+                };
+                match handler.call(&mut context, args) {
+                    Ok(future) => Called::Future(future),
+                    Err(rejection) => {
+                        socket.reject(args.name(), &rejection, context.sink);
+                        Called::Rejected
+                    }
+                }
+            }
+            Kind::Disconnecting(why) => {
+                let why = *why;
+                let own = || socket.0.own(|own| own.disconnecting.get(index - nsp.table.disconnecting.len()).cloned());
+                let handler = nsp.table.disconnecting.get(index).cloned().or_else(|| own().flatten());
+                call_disconnect(socket, handler, why, "disconnecting")
+            }
+            Kind::Disconnect(why) => {
+                let why = *why;
+                let own = || socket.0.own(|own| own.disconnect.get(index - nsp.table.disconnect.len()).cloned());
+                let handler = nsp.table.disconnect.get(index).cloned().or_else(|| own().flatten());
+                call_disconnect(socket, handler, why, "disconnect")
+            }
+        }
+    }
+
+    /// Copies the arguments if another handler will want them.
+    fn keep(&mut self, socket: &Socket, args: &Args<'_>) {
+        if let Kind::Event(job) = &mut self.kind
+            && job.handler(&socket.0.nsp.table, self.next).is_some()
+        {
+            job.args = Some(args.to_owned());
+        }
+    }
+
+    /// Copies the arguments, for the mailbox.
+    fn keep_all(&mut self, args: &Args<'_>) {
+        if let Kind::Event(job) = &mut self.kind {
+            job.args = Some(args.to_owned());
+            job.bytes = args.encoded_len() + size_of::<Self>();
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.kind {
+            Kind::Event(job) => job.bytes,
+            Kind::Connect { .. } | Kind::Disconnecting(_) | Kind::Disconnect(_) => 0,
+        }
+    }
+
+    fn key(&self, table: &Table) -> Key {
+        let Kind::Event(job) = &self.kind else { return Key::Barrier };
+        let own = job.entry.and_then(|entry| Some((entry, table.entries.get(entry)?.concurrent?)));
+        match (own, table.concurrent) {
+            (Some((_, 1)), _) | (None, None) => Key::Ordered,
+            (Some((entry, most)), _) => Key::Event(entry, most),
+            (None, Some(most)) => Key::Shared(most),
+        }
+    }
+}
+
+enum Called {
+    Future(HandlerFuture),
+    /// An argument did not fit; said so.
+    Rejected,
+    NoMore,
+}
+
+fn call_disconnect(
+    socket: &Socket,
+    handler: Option<BoxedHandler<DisconnectContext>>,
+    (reason, description): Why,
+    name: &str,
+) -> Called {
+    let Some(handler) = handler else { return Called::NoMore };
+    let mut context = DisconnectContext { socket: socket.clone(), reason, description };
+    match handler.call(&mut context, no_args()) {
+        Ok(future) => Called::Future(future),
+        Err(rejection) => {
+            socket.reject(name, &rejection, None);
+            Called::Rejected
+        }
+    }
+}
+
+impl EventJob {
+    fn new(socket: &Socket, id: Option<u64>, args: &Args<'_>) -> Self {
+        let table = &socket.0.nsp.table;
+        let entry = table.find(args.name());
+        let own = socket.0.own(|own| own.take(args.name())).unwrap_or_default();
+        let mut job = Self { entry, own, id, answering: usize::MAX, args: None, bytes: 0 };
+        if id.is_some() {
+            job.answering = job.find_answering(table);
+        }
+        if job.named(table) == 0 && table.fallback.is_empty() {
+            socket.0.nsp.env.counters.events_unhandled.add();
+            tracing::debug!(namespace = %socket.0.nsp.name, "an event that no handler is registered for");
+        }
+        job
+    }
+
+    /// The first handler that returns something answers; if none does, the last that was registered for the event. One
+    /// that is called for every event does not answer for those that nobody handles.
+    fn find_answering(&self, table: &Table) -> usize {
+        let handlers = (0..).map_while(|index| self.handler(table, index));
+        let (mut count, mut first) = (0, None);
+        for (index, handler) in handlers.enumerate() {
+            count += 1;
+            if first.is_none() && handler.answers() {
+                first = Some(index);
+            }
+        }
+        let named = self.named(table) > 0 || !table.fallback.is_empty();
+        match first {
+            Some(index) => index,
+            None if named && count > 0 => count - 1,
+            None => usize::MAX,
+        }
+    }
+
+    /// How many handlers are registered for this event by name.
+    fn named(&self, table: &Table) -> usize {
+        let entry = self.entry.and_then(|entry| table.entries.get(entry)).map_or(0, |entry| entry.handlers.len());
+        entry + self.own.handlers.len() - self.own.any
+    }
+
+    /// The handlers in their order: of the namespace for every event and by name, of the socket for every event and by
+    /// name, and the fallback where nobody was registered by name.
+    fn handler<'a>(&'a self, table: &'a Table, index: usize) -> Option<&'a BoxedHandler<EventContext>> {
+        let mut index = index;
+        let entry = self.entry.and_then(|entry| table.entries.get(entry)).map_or(&[][..], |entry| &entry.handlers);
+        let fallback = if self.named(table) == 0 { &table.fallback[..] } else { &[] };
+        for group in [&table.any[..], entry, &self.own.handlers[..], fallback] {
+            match group.get(index) {
+                Some(handler) => return Some(handler),
+                None => index -= group.len(),
+            }
+        }
+        None
+    }
+}
+
+impl Socket {
+    /// Tells everybody who wants to know that a handler could not be called.
+    fn reject(&self, event: &str, rejection: &Rejection, sink: Option<AckSink>) {
+        let nsp = &self.0.nsp;
+        nsp.env.counters.extraction_errors.add();
+        tracing::debug!(namespace = %nsp.name, error = %rejection.error(), "an argument of a handler does not fit");
+        if let Some(sink) = sink {
+            socketio_core::ReplySink::reply(sink, rejection.error());
+        }
+        if let Some(hook) = nsp.on_error.as_ref().or(nsp.env.on_error.as_ref()) {
+            hook(self, event, rejection);
+        }
+    }
+
+    /// Calls the connect handlers as far as their arguments; nothing of their bodies runs before they are polled.
+    pub(crate) fn connect_handlers(&self) -> Result<Result<Vec<HandlerFuture>, Rejection>, Panicked> {
+        guard(|| {
+            let mut context = ConnectContext { socket: self.clone() };
+            let handlers = self.0.nsp.table.connect.iter();
+            handlers.map(|handler| handler.call(&mut context, no_args())).collect()
+        })
+    }
+}
+
+/// Polls a future that belongs to the application.
+pub(crate) fn poll<T>(
+    future: &mut std::pin::Pin<Box<dyn Future<Output = T> + Send>>,
+    cx: &mut Context<'_>,
+) -> Result<Poll<T>, Panicked> {
+    guard(|| future.as_mut().poll(cx))
+}
+
+/// Calls code of the application.
+pub(crate) fn guard<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| panicked(&*panic))
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Panicked {
+    let message = panic.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    tracing::error!(message, "a handler panicked; its connection is closed");
+    Panicked
+}

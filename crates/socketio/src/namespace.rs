@@ -1,0 +1,229 @@
+//! A namespace as a value: its handlers, built in its own module and given to a server.
+
+use std::fmt;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use socketio_core::{BoxedHandler, Event, EventHandler, Handler, MissingState, Rejection, StateMap};
+
+use crate::Socket;
+use crate::context::{ConnectContext, DisconnectContext, EventContext};
+use crate::env::ErrorHook;
+use crate::middleware::{BoxedMiddleware, Middleware};
+
+/// A namespace: what is done with the sockets that connect to it.
+///
+/// Handlers are registered once, as routes are, and shared by all sockets. A handler is an async function whose arguments
+/// are extractors and whose return value is the acknowledgement.
+///
+/// ```
+/// use socketio::{Data, Namespace, Socket};
+///
+/// let chat = Namespace::new("/chat")
+///     .on_connect(async |socket: Socket| {
+///         socket.join("lobby");
+///     })
+///     .on("message", async |socket: Socket, Data(text): Data<String>| {
+///         socket.to("lobby").emit("message", (socket.id(), text));
+///     })
+///     .on("add", async |Data((a, b)): Data<(i64, i64)>| a + b);
+/// # let _ = chat;
+/// ```
+#[must_use = "a namespace does nothing until it is given to a server"]
+pub struct Namespace {
+    pub(crate) name: Box<str>,
+    pub(crate) table: Table,
+    pub(crate) states: StateMap,
+    pub(crate) on_error: Option<ErrorHook>,
+}
+
+/// The handlers of a namespace, as the dispatcher looks them up.
+#[derive(Default)]
+pub(crate) struct Table {
+    pub(crate) middleware: Vec<BoxedMiddleware>,
+    pub(crate) connect: Vec<BoxedHandler<ConnectContext>>,
+    pub(crate) any: Vec<BoxedHandler<EventContext>>,
+    pub(crate) entries: Vec<Entry>,
+    names: HashMap<Box<str>, usize>,
+    pub(crate) fallback: Vec<BoxedHandler<EventContext>>,
+    pub(crate) disconnecting: Vec<BoxedHandler<DisconnectContext>>,
+    pub(crate) disconnect: Vec<BoxedHandler<DisconnectContext>>,
+    /// How many events of one socket may be handled at once; `None` keeps them in order.
+    pub(crate) concurrent: Option<usize>,
+    /// Some event has a number of its own.
+    pub(crate) mixed: bool,
+}
+
+/// What belongs to the name of one event.
+#[derive(Default)]
+pub(crate) struct Entry {
+    pub(crate) handlers: SmallVec<[BoxedHandler<EventContext>; 1]>,
+    pub(crate) concurrent: Option<usize>,
+}
+
+impl Namespace {
+    /// A namespace of this name without handlers. Everybody may connect to it.
+    ///
+    /// A leading `/` is added where it is missing, as in Node.
+    pub fn new(name: impl Into<String>) -> Self {
+        let mut name = name.into();
+        if !name.starts_with('/') {
+            name.insert(0, '/');
+        }
+        Self { name: name.into(), table: Table::default(), states: StateMap::new(), on_error: None }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Stores a value for the handlers of this namespace, who take it as [`State<T>`](crate::State). It wins over a value of
+    /// the same type that the whole server has.
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.states.insert(value);
+        self
+    }
+
+    /// Adds middleware: it runs, in order, for each client that asks for this namespace, and may refuse it.
+    ///
+    /// Until all have agreed the socket is not connected; what it joins is kept for then. Node: `use`.
+    ///
+    /// ```
+    /// use socketio::{Auth, ConnectError, Namespace, Socket};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Token {
+    ///     token: String,
+    /// }
+    ///
+    /// let admin = Namespace::new("/admin").use_(async |socket: Socket, Auth(auth): Auth<Token>| {
+    ///     if auth.token != "secret" {
+    ///         return Err(ConnectError::new("not authorized"));
+    ///     }
+    ///     socket.join("admins");
+    ///     Ok(())
+    /// });
+    /// # let _ = admin;
+    /// ```
+    pub fn use_<A: 'static>(mut self, middleware: impl Middleware<A>) -> Self {
+        self.table.middleware.push(BoxedMiddleware::new(middleware));
+        self
+    }
+
+    /// Calls `handler` for each socket that has connected, before any of its events. Node: `on("connection")`.
+    ///
+    /// What the client sends waits until it has finished; answers to what it asks the client do not. Where an argument of
+    /// it does not fit, [`Auth`](crate::Auth) for example, the client is refused before it was connected.
+    pub fn on_connect<A: 'static>(mut self, handler: impl Handler<ConnectContext, A>) -> Self {
+        self.table.connect.push(BoxedHandler::new(handler));
+        self
+    }
+
+    /// Calls `handler` for every event of this name. Node: `on`.
+    ///
+    /// What it returns is the acknowledgement, if the client asked for one: `()` an empty one, a tuple several values, `Err`
+    /// the standard error shape. Several handlers of one event run in the order of registration; the first that returns
+    /// something answers. Events of one socket are handled one after the other.
+    pub fn on<A: 'static>(mut self, event: &str, handler: impl Handler<EventContext, A>) -> Self {
+        self.table.entry(event).handlers.push(BoxedHandler::new(handler));
+        self
+    }
+
+    /// Calls `handler` for every event of the typed event among its arguments.
+    pub fn on_event<A: 'static, P, H: EventHandler<EventContext, A, P>>(mut self, handler: H) -> Self {
+        self.table.entry(<H::Event as Event>::NAME).handlers.push(BoxedHandler::new(handler));
+        self
+    }
+
+    /// Calls `handler` for every event, before those that are registered by name. Node: `onAny`.
+    pub fn on_any<A: 'static>(mut self, handler: impl Handler<EventContext, A>) -> Self {
+        self.table.any.push(BoxedHandler::new(handler));
+        self
+    }
+
+    /// Calls `handler` for every event that no handler is registered for. Without one such events are counted, and not
+    /// acknowledged.
+    pub fn fallback<A: 'static>(mut self, handler: impl Handler<EventContext, A>) -> Self {
+        self.table.fallback.push(BoxedHandler::new(handler));
+        self
+    }
+
+    /// Calls `handler` for each socket that is about to leave, its rooms still set. Node: `disconnecting`.
+    pub fn on_disconnecting<A: 'static>(mut self, handler: impl Handler<DisconnectContext, A>) -> Self {
+        self.table.disconnecting.push(BoxedHandler::new(handler));
+        self
+    }
+
+    /// Calls `handler` for each socket that has left. Node: `disconnect`.
+    ///
+    /// Every socket whose connect handlers were called gets this call, whatever ended it.
+    pub fn on_disconnect<A: 'static>(mut self, handler: impl Handler<DisconnectContext, A>) -> Self {
+        self.table.disconnect.push(BoxedHandler::new(handler));
+        self
+    }
+
+    /// Lets up to `most` events of one socket be handled at once, in no order. Default: one after the other.
+    ///
+    /// # Panics
+    /// When `most` is 0.
+    pub fn concurrent(mut self, most: usize) -> Self {
+        assert!(most > 0, "at least one event must be handled at a time");
+        self.table.concurrent = (most > 1).then_some(most);
+        self
+    }
+
+    /// Lets up to `most` events of this name and one socket be handled at once, beside all other events.
+    ///
+    /// # Panics
+    /// When `most` is 0.
+    pub fn concurrent_event(mut self, event: &str, most: usize) -> Self {
+        assert!(most > 0, "at least one event must be handled at a time");
+        self.table.entry(event).concurrent = Some(most);
+        self.table.mixed = true;
+        self
+    }
+
+    /// Is told of every event whose handler could not be called because an argument did not fit: the socket, the name of
+    /// the event and the error, which is also what the client is answered. Runs on the connection's task: be short.
+    pub fn on_error(mut self, hook: impl Fn(&Socket, &str, &Rejection) + Send + Sync + 'static) -> Self {
+        self.on_error = Some(Arc::new(hook));
+        self
+    }
+
+    /// Whether all state is there that handlers ask for.
+    pub(crate) fn check(&self, states: &StateMap) -> Result<(), MissingState> {
+        let Table { middleware, connect, any, entries, fallback, disconnecting, disconnect, .. } = &self.table;
+        middleware.iter().try_for_each(|middleware| middleware.check(states))?;
+        connect.iter().try_for_each(|handler| handler.check(states))?;
+        let named = entries.iter().flat_map(|entry| &entry.handlers);
+        any.iter().chain(named).chain(fallback).try_for_each(|handler| handler.check(states))?;
+        disconnecting.iter().chain(disconnect).try_for_each(|handler| handler.check(states))
+    }
+}
+
+impl Table {
+    /// The entry of this event.
+    pub(crate) fn find(&self, event: &str) -> Option<usize> {
+        self.names.get(event).copied()
+    }
+
+    fn entry(&mut self, event: &str) -> &mut Entry {
+        let Self { names, entries, .. } = self;
+        let index = *names.entry(event.into()).or_insert_with(|| {
+            entries.push(Entry::default());
+            entries.len() - 1
+        });
+        &mut entries[index]
+    }
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Namespace")
+            .field("name", &self.name)
+            .field("events", &self.table.names.keys())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,234 @@
+//! Addressing many sockets: `io.to("room").except("muted").volatile().emit(…)`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
+use socketio_adapter::{BroadcastFlags, IntoRooms, RoomNames, Selection};
+use socketio_core::Event;
+
+use crate::acks::AckStream;
+use crate::broadcast::{Delivery, Frames};
+use crate::nsp::Nsp;
+use crate::{Broadcasted, EmitError, Joined, RemoteSocket, Socket};
+
+/// A group of sockets and the way to reach them.
+///
+/// Made by [`SocketIo`](crate::SocketIo), [`NamespaceHandle`](crate::NamespaceHandle) and [`Socket`]. Every method takes
+/// the group and gives a narrower one back; nothing is looked up before the last call. Rooms given by several `to` are
+/// united; a socket in several of them is reached once.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is sent before `emit`"]
+pub struct Operators {
+    namespaces: SmallVec<[Arc<Nsp>; 1]>,
+    selection: Selection,
+    flags: BroadcastFlags,
+}
+
+impl Operators {
+    pub(crate) fn new(namespace: Arc<Nsp>) -> Self {
+        Self::over(std::iter::once(namespace).collect())
+    }
+
+    pub(crate) fn over(namespaces: SmallVec<[Arc<Nsp>; 1]>) -> Self {
+        Self { namespaces, selection: Selection::everybody(), flags: BroadcastFlags::default() }
+    }
+
+    pub(crate) fn flagged(mut self, flags: BroadcastFlags) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    /// Addresses the sockets in these rooms (too). Node: `to`.
+    pub fn to(mut self, rooms: impl IntoRooms) -> Self {
+        self.selection = self.selection.to(rooms);
+        self
+    }
+
+    /// The same as [`to`](Self::to). Node: `in`.
+    pub fn in_(self, rooms: impl IntoRooms) -> Self {
+        self.to(rooms)
+    }
+
+    /// Leaves out the sockets in these rooms. Node: `except`.
+    pub fn except(mut self, rooms: impl IntoRooms) -> Self {
+        self.selection = self.selection.except(rooms);
+        self
+    }
+
+    /// Reaches sockets of this server only, not of the cluster. Node: `local`.
+    pub fn local(mut self) -> Self {
+        self.flags.local = true;
+        self
+    }
+
+    /// Drops the event for a client that cannot take it at once. Node: `volatile`.
+    pub fn volatile(mut self) -> Self {
+        self.flags.volatile = true;
+        self
+    }
+
+    /// Whether transports may compress the event. Default: `true`. Node: `compress`.
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.flags.compress = compress;
+        self
+    }
+
+    /// How long [`emit_with_ack`](Self::emit_with_ack) waits. Default: the server's `ack_timeout`. Node: `timeout`.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.flags.timeout = Some(timeout);
+        self
+    }
+
+    /// Sends an event to every socket of the group.
+    ///
+    /// A tuple is several arguments, anything else one. The event is encoded once for all, and not at all for an empty
+    /// group.
+    pub fn emit(&self, event: &str, args: impl Serialize) -> Broadcasted {
+        let mut outcome = Broadcasted { result: Ok(()), recipients: 0, refused: 0 };
+        for namespace in &self.namespaces {
+            if let Err(error) = self.emit_in(namespace, event, &args, &mut outcome) {
+                outcome.result = Err(error);
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Sends a typed event to every socket of the group.
+    pub fn emit_event<E: Event<Args: Serialize>>(&self, event: &E) -> Broadcasted {
+        self.emit(E::NAME, event.args())
+    }
+
+    /// Sends an event to every socket of the group and collects their answers.
+    ///
+    /// The event is queued at once. `R` is the type of one answer: a tuple for several arguments.
+    pub fn emit_with_ack<R: DeserializeOwned>(&self, event: &str, args: impl Serialize) -> AckStream<R> {
+        let timeout = self.flags.timeout.or_else(|| self.namespaces.first().map(|nsp| nsp.env.ack_timeout));
+        let mut stream = AckStream::new(timeout.unwrap_or_default());
+        for namespace in &self.namespaces {
+            let id = namespace.next_ack_id();
+            let mut frames = None;
+            let mut recipients = namespace.rooms.lock().snapshot(&self.selection).recipients();
+            while let Some(socket) = recipients.next_ref() {
+                if !socket.connected() {
+                    continue;
+                }
+                let encoded = match &frames {
+                    Some(frames) => frames,
+                    None => match self.encode(namespace, Some(id), event, &args) {
+                        Ok(encoded) => frames.insert(encoded),
+                        Err(error) => {
+                            stream.fail(error);
+                            return stream;
+                        }
+                    },
+                };
+                if let Err(error) = socket.0.await_ack(id, stream.waiter()) {
+                    stream.not_asked(socket, error);
+                    continue;
+                }
+                let error = match socket.deliver(encoded, self.flags.volatile) {
+                    Delivery::Queued => {
+                        stream.asked(id, socket);
+                        continue;
+                    }
+                    Delivery::Dropped => EmitError::Dropped,
+                    Delivery::Refused(error) => error.into(),
+                };
+                // An answer from the table means that the socket left meanwhile and the stream was told.
+                if socket.0.forget_ack(id) {
+                    stream.not_asked(socket, error);
+                } else {
+                    stream.asked(id, socket);
+                }
+            }
+        }
+        stream.sealed()
+    }
+
+    /// The sockets of the group on this server, at this moment.
+    pub fn sockets(&self) -> Vec<Socket> {
+        let mut sockets = Vec::new();
+        for namespace in &self.namespaces {
+            let members = namespace.rooms.lock().snapshot(&self.selection).recipients();
+            sockets.extend(members.filter(Socket::connected));
+        }
+        sockets
+    }
+
+    /// The sockets of the group as the cluster sees them; with the in-memory adapter those of this server.
+    ///
+    /// Node: `fetchSockets`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn fetch_sockets(&self) -> Vec<RemoteSocket> {
+        self.sockets().into_iter().map(RemoteSocket::local).collect()
+    }
+
+    /// Puts all sockets of the group into rooms. Node: `socketsJoin`.
+    pub fn sockets_join(&self, rooms: impl IntoRooms) -> Joined {
+        let rooms: RoomNames = rooms.into_rooms();
+        let mut result = Ok(());
+        for socket in self.sockets() {
+            if let Err(error) = socket.join(rooms.clone()).0 {
+                result = Err(error);
+            }
+        }
+        Joined(result)
+    }
+
+    /// Takes all sockets of the group out of rooms. Node: `socketsLeave`.
+    pub fn sockets_leave(&self, rooms: impl IntoRooms) -> Joined {
+        let rooms: RoomNames = rooms.into_rooms();
+        for socket in self.sockets() {
+            socket.leave(rooms.clone());
+        }
+        Joined(Ok(()))
+    }
+
+    /// Disconnects all sockets of the group; with `close` their whole connections. Node: `disconnectSockets`.
+    pub fn disconnect_sockets(&self, close: bool) {
+        for socket in self.sockets() {
+            socket.disconnect(close);
+        }
+    }
+
+    fn emit_in(
+        &self,
+        namespace: &Arc<Nsp>,
+        event: &str,
+        args: &impl Serialize,
+        outcome: &mut Broadcasted,
+    ) -> Result<(), EmitError> {
+        let mut recipients = namespace.rooms.lock().snapshot(&self.selection).recipients();
+        let mut frames: Option<Frames> = None;
+        while let Some(socket) = recipients.next_ref() {
+            if !socket.connected() {
+                continue;
+            }
+            let encoded = match &frames {
+                Some(frames) => frames,
+                None => frames.insert(self.encode(namespace, None, event, args)?),
+            };
+            match socket.deliver(encoded, self.flags.volatile) {
+                Delivery::Queued => outcome.recipients += 1,
+                Delivery::Dropped | Delivery::Refused(_) => outcome.refused += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(
+        &self,
+        namespace: &Nsp,
+        id: Option<u64>,
+        event: &str,
+        args: &impl Serialize,
+    ) -> Result<Frames, EmitError> {
+        namespace.env.encode_event(&namespace.name, id, event, args, self.flags.compress)
+    }
+}

@@ -1,0 +1,592 @@
+//! A client in one namespace: the handle that handlers get, and the state behind it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
+
+use engineio::{HEADROOM, Session};
+use parking_lot::Mutex;
+use rand::Rng;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use socketio_adapter::{BroadcastFlags, IntoRooms, RoomName, RoomNames};
+use socketio_core::{AckError, Event};
+use socketio_proto::Payload;
+use tokio::sync::oneshot;
+
+use crate::acks::{AckTable, Settled, Waiter};
+use crate::broadcast::{Delivery, frames};
+use crate::hub::Hub;
+use crate::listeners::OwnListeners;
+use crate::nsp::Nsp;
+use crate::{AckFuture, EmitError, Emitted, Extensions, Handshake, Joined, NamespaceHandle, Operators, SocketIo};
+
+/// A client that is connected to a namespace.
+///
+/// A cheap handle: clone it, keep it, send it to other tasks. It keeps no connection open; once the client has left, what
+/// is emitted is refused.
+#[derive(Clone)]
+pub struct Socket(pub(crate) Arc<SocketInner>);
+
+pub(crate) struct SocketInner {
+    id: RoomName,
+    pub(crate) nsp: Arc<Nsp>,
+    pub(crate) client: Arc<Client>,
+    auth: Option<Box<Payload<'static>>>,
+    /// A [`Phase`].
+    phase: AtomicU8,
+    /// Handlers were registered on this socket: spares the lock for all the others.
+    has_own: AtomicBool,
+    /// Guards the table of awaited answers; `None` until the first one.
+    acks: Mutex<Option<Box<AckTable>>>,
+    /// Guards what few sockets have; `None` until needed.
+    rare: Mutex<Option<Box<Rare>>>,
+    extensions: Extensions,
+}
+
+/// What few sockets have.
+#[derive(Default)]
+pub(crate) struct Rare {
+    pub(crate) own: OwnListeners,
+    /// Rooms joined before the socket was connected, in middleware.
+    early_rooms: RoomNames,
+}
+
+/// Where a socket is in its life. It only moves forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Middleware runs; the client has not been told yet.
+    Connecting = 0,
+    /// CONNECT has been queued.
+    Connected = 1,
+    /// The application took it out; its task has not noticed yet.
+    Dismissed = 2,
+    /// The disconnect handlers run or have run.
+    Left = 3,
+    /// Nothing of it is left in the server.
+    Released = 4,
+}
+
+/// One connection as its sockets see it.
+pub(crate) struct Client {
+    pub(crate) session: Session,
+    pub(crate) hub: Arc<Hub>,
+    /// What the session's task is asked to look at: a set of [`LOOK`] and [`CLOSE`].
+    pub(crate) requests: AtomicU8,
+}
+
+/// A socket was dismissed.
+pub(crate) const LOOK: u8 = 1;
+/// The connection shall be closed, all namespaces first.
+pub(crate) const CLOSE: u8 = 2;
+
+impl Client {
+    pub(crate) fn request(&self, what: u8) {
+        self.requests.fetch_or(what, Ordering::AcqRel);
+        self.session.wake();
+    }
+}
+
+impl Socket {
+    pub(crate) fn new(id: RoomName, nsp: Arc<Nsp>, client: Arc<Client>, auth: Option<Box<Payload<'static>>>) -> Self {
+        Self(Arc::new(SocketInner {
+            id,
+            nsp,
+            client,
+            auth,
+            phase: AtomicU8::new(Phase::Connecting as u8),
+            has_own: AtomicBool::new(false),
+            acks: Mutex::new(None),
+            rare: Mutex::new(None),
+            extensions: Extensions::default(),
+        }))
+    }
+
+    /// The id of this socket: 20 characters that name it to other clients and to [`to`](Self::to).
+    ///
+    /// It is also the name of a room of its own. It says nothing about the session id of the transport, which is secret;
+    /// only for clients of Engine.IO 3, who compute it themselves, it is that id (`/`) or `<namespace>#<that id>`.
+    pub fn id(&self) -> &RoomName {
+        &self.0.id
+    }
+
+    /// Whether the client is connected to the namespace: after CONNECT was queued, before it left.
+    pub fn connected(&self) -> bool {
+        self.0.phase() == Phase::Connected
+    }
+
+    /// The namespace this socket belongs to. Node: `nsp`.
+    pub fn namespace(&self) -> NamespaceHandle {
+        NamespaceHandle::new(Arc::clone(&self.0.nsp))
+    }
+
+    /// The server this socket belongs to.
+    pub fn io(&self) -> SocketIo {
+        SocketIo::from_hub(Arc::clone(&self.0.client.hub))
+    }
+
+    /// The request that opened the connection, and the payload with which the client joined the namespace.
+    pub fn handshake(&self) -> Handshake<'_> {
+        Handshake::new(self.0.client.session.handshake(), self.0.auth.as_deref())
+    }
+
+    /// The request that opened the connection. Node: `request`.
+    pub fn request(&self) -> &engineio::Handshake {
+        self.0.client.session.handshake()
+    }
+
+    /// The connection below this socket, shared by its namespaces. Node: `conn`.
+    ///
+    /// Its `sid` is a secret of the client.
+    pub fn conn(&self) -> &Session {
+        &self.0.client.session
+    }
+
+    /// Values of the application that belong to this socket, by type. Node: `data`.
+    pub fn extensions(&self) -> &Extensions {
+        &self.0.extensions
+    }
+
+    /// Sends an event to this client.
+    ///
+    /// A tuple is several arguments, anything else one; `bytes::Bytes` anywhere inside becomes an attachment. What is
+    /// returned may be dropped, asked or awaited: see [`Emitted`].
+    pub fn emit(&self, event: &str, args: impl Serialize) -> Emitted {
+        self.emit_with(BroadcastFlags::default(), event, &args)
+    }
+
+    /// Sends a typed event to this client.
+    pub fn emit_event<E: Event<Args: Serialize>>(&self, event: &E) -> Emitted {
+        self.emit(E::NAME, event.args())
+    }
+
+    /// Sends an event to this client and awaits the answer, for `ack_timeout` of the server.
+    ///
+    /// The event is queued at once, awaited or not. `R` is the type of the answer: a tuple for several arguments.
+    ///
+    /// # Errors
+    /// What the future resolves to: [`AckError`].
+    pub fn emit_with_ack<R: DeserializeOwned>(&self, event: &str, args: impl Serialize) -> AckFuture<R> {
+        self.emit_with_ack_in(BroadcastFlags::default(), event, &args)
+    }
+
+    /// Sends a typed event to this client and awaits its typed answer.
+    pub fn call<E: Event<Args: Serialize, Ack: DeserializeOwned>>(&self, event: &E) -> AckFuture<E::Ack> {
+        self.emit_with_ack(E::NAME, event.args())
+    }
+
+    /// How long [`emit_with_ack`](SocketEmitter::emit_with_ack) waits. Node: `timeout`.
+    pub fn timeout(&self, timeout: Duration) -> SocketEmitter {
+        self.emitter().timeout(timeout)
+    }
+
+    /// Drops the event if the client cannot take it at once. Node: `volatile`.
+    pub fn volatile(&self) -> SocketEmitter {
+        self.emitter().volatile()
+    }
+
+    /// Whether transports may compress the event. Node: `compress`.
+    pub fn compress(&self, compress: bool) -> SocketEmitter {
+        self.emitter().compress(compress)
+    }
+
+    /// Addresses the other sockets in these rooms. Node: `to`.
+    pub fn to(&self, rooms: impl IntoRooms) -> Operators {
+        self.broadcast().to(rooms)
+    }
+
+    /// The same as [`to`](Self::to). Node: `in`.
+    pub fn in_(&self, rooms: impl IntoRooms) -> Operators {
+        self.broadcast().to(rooms)
+    }
+
+    /// Addresses all other sockets of the namespace but those in these rooms. Node: `except`.
+    pub fn except(&self, rooms: impl IntoRooms) -> Operators {
+        self.broadcast().except(rooms)
+    }
+
+    /// Addresses all other sockets of the namespace. Node: `broadcast`.
+    pub fn broadcast(&self) -> Operators {
+        self.emitter().broadcast()
+    }
+
+    /// Addresses all other sockets of the namespace on this server. Node: `local`.
+    pub fn local(&self) -> Operators {
+        self.broadcast().local()
+    }
+
+    /// Joins rooms, at once on this server. Node: `join`.
+    ///
+    /// In middleware the rooms are remembered and joined when the socket is connected. A socket that has left joins
+    /// nothing.
+    pub fn join(&self, rooms: impl IntoRooms) -> Joined {
+        let rooms = rooms.into_rooms();
+        let mut rare = self.0.rare.lock();
+        match self.0.phase() {
+            Phase::Connecting => {
+                rare.get_or_insert_default().early_rooms.extend(rooms);
+                Joined(Ok(()))
+            }
+            Phase::Connected => {
+                drop(rare);
+                Joined(self.0.nsp.rooms.lock().join(&self.0.id, rooms).map(drop))
+            }
+            Phase::Dismissed | Phase::Left | Phase::Released => Joined(Ok(())),
+        }
+    }
+
+    /// Leaves rooms, at once on this server. Node: `leave`.
+    pub fn leave(&self, rooms: impl IntoRooms) -> Joined {
+        let rooms = rooms.into_rooms();
+        let mut rare = self.0.rare.lock();
+        if self.0.phase() == Phase::Connecting {
+            if let Some(rare) = rare.as_deref_mut() {
+                rare.early_rooms.retain(|room| !rooms.contains(room));
+            }
+        } else {
+            drop(rare);
+            self.0.nsp.rooms.lock().leave(&self.0.id, rooms);
+        }
+        Joined(Ok(()))
+    }
+
+    /// The rooms this socket is in, that of its own id among them; none after it has left. Node: `rooms`.
+    ///
+    /// In a `disconnecting` handler they are still set.
+    pub fn rooms(&self) -> RoomNames {
+        self.0.nsp.rooms.lock().rooms_of(&self.0.id)
+    }
+
+    /// Whether this socket is in the room.
+    pub fn is_in(&self, room: &str) -> bool {
+        self.0.nsp.rooms.lock().is_in(&self.0.id, room)
+    }
+
+    /// Takes the socket out of its namespace and tells the client. With `close`, all namespaces and the connection.
+    ///
+    /// From this call on the socket is not [`connected`](Self::connected). Its disconnect handlers run on the
+    /// connection's own task, soon. Node: `disconnect`.
+    pub fn disconnect(&self, close: bool) {
+        if self.0.dismiss() {
+            let env = &self.0.nsp.env;
+            match env.parser.encode_disconnect(&self.0.nsp.name, HEADROOM) {
+                Ok(encoded) => drop(self.deliver(&frames(encoded, true), false)),
+                Err(error) => tracing::error!(%error, "a DISCONNECT packet could not be encoded"),
+            }
+            if !close {
+                self.0.client.request(LOOK);
+            }
+        }
+        if close {
+            self.0.client.request(LOOK | CLOSE);
+        }
+    }
+
+    pub(crate) fn emitter(&self) -> SocketEmitter {
+        SocketEmitter { socket: self.clone(), flags: BroadcastFlags::default() }
+    }
+
+    fn emit_with(&self, flags: BroadcastFlags, event: &str, args: &impl Serialize) -> Emitted {
+        if !self.connected() {
+            self.0.nsp.env.counters.emits_refused.add();
+            return Emitted::refused(EmitError::NotConnected);
+        }
+        let frames = match self.0.nsp.env.encode_event(&self.0.nsp.name, None, event, args, flags.compress) {
+            Ok(frames) => frames,
+            Err(error) => return Emitted::refused(error),
+        };
+        match self.deliver(&frames, flags.volatile) {
+            Delivery::Queued => Emitted::queued(self.0.client.session.clone()),
+            Delivery::Dropped => Emitted::refused(EmitError::Dropped),
+            Delivery::Refused(error) => Emitted::refused(error.into()),
+        }
+    }
+
+    fn emit_with_ack_in<R: DeserializeOwned>(
+        &self,
+        flags: BroadcastFlags,
+        event: &str,
+        args: &impl Serialize,
+    ) -> AckFuture<R> {
+        let env = &self.0.nsp.env;
+        if !self.connected() {
+            env.counters.emits_refused.add();
+            return AckFuture::failed(EmitError::NotConnected);
+        }
+        let id = self.0.nsp.next_ack_id();
+        let frames = match env.encode_event(&self.0.nsp.name, Some(id), event, args, flags.compress) {
+            Ok(frames) => frames,
+            Err(error) => return AckFuture::failed(error),
+        };
+        let (sender, answer) = oneshot::channel();
+        if let Err(error) = self.0.await_ack(id, Waiter::One(sender)) {
+            return AckFuture::failed(error);
+        }
+        let refused = match self.deliver(&frames, flags.volatile) {
+            Delivery::Queued => {
+                let timeout = flags.timeout.unwrap_or(env.ack_timeout);
+                return AckFuture::waiting(self.clone(), id, answer, timeout);
+            }
+            Delivery::Dropped => EmitError::Dropped,
+            Delivery::Refused(error) => error.into(),
+        };
+        self.0.forget_ack(id);
+        AckFuture::failed(refused)
+    }
+}
+
+impl PartialEq for Socket {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Socket {}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("id", &self.0.id)
+            .field("namespace", &self.0.nsp.name)
+            .field("phase", &self.0.phase())
+            .finish_non_exhaustive()
+    }
+}
+
+impl SocketInner {
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Connecting,
+            1 => Phase::Connected,
+            2 => Phase::Dismissed,
+            3 => Phase::Left,
+            _ => Phase::Released,
+        }
+    }
+
+    /// Adds the socket to its namespace, and with that to the room of its own id.
+    pub(crate) fn enter(self: &Arc<Self>) {
+        let mut rooms = self.nsp.rooms.lock();
+        if rooms.add(self.id.clone(), Socket(Arc::clone(self))).is_err() {
+            // A client of Engine.IO 3 that comes back while its former self still says goodbye has the same id.
+            let former = rooms.remove(&self.id);
+            let added = rooms.add(self.id.clone(), Socket(Arc::clone(self)));
+            drop(rooms);
+            drop((former, added));
+        }
+    }
+
+    /// CONNECT has been queued: from now on broadcasts reach the socket, and it is in the rooms that it joined early.
+    pub(crate) fn connected(&self) {
+        let mut rare = self.rare.lock();
+        let early = rare.as_deref_mut().map(|rare| std::mem::take(&mut rare.early_rooms)).unwrap_or_default();
+        if !early.is_empty()
+            && let Err(error) = self.nsp.rooms.lock().join(&self.id, early)
+        {
+            tracing::warn!(namespace = %self.nsp.name, %error, "rooms that middleware joined are full");
+        }
+        self.phase.store(Phase::Connected as u8, Ordering::Release);
+    }
+
+    /// The application takes the socket out. `false` when it was not connected.
+    pub(crate) fn dismiss(&self) -> bool {
+        let _acks = self.acks.lock();
+        let (from, to) = (Phase::Connected as u8, Phase::Dismissed as u8);
+        self.phase.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// The socket has left: nothing more is queued for it, and whoever awaits an answer of it is told.
+    pub(crate) fn left(&self) {
+        self.advance(Phase::Left);
+    }
+
+    /// Takes everything out that outlives the connection. The one way out: every end of a socket comes here, last. `false`
+    /// when it was called before.
+    pub(crate) fn release(&self) -> bool {
+        let before = self.advance(Phase::Released);
+        if before == Phase::Released {
+            return false;
+        }
+        if before != Phase::Connecting {
+            self.leave_all();
+            self.nsp.env.counters.sockets_open.sub();
+        }
+        let rare = self.rare.lock().take();
+        self.has_own.store(false, Ordering::Release);
+        drop(rare);
+        true
+    }
+
+    /// Takes the socket out of all rooms and out of its namespace.
+    pub(crate) fn leave_all(&self) {
+        let mut rooms = self.nsp.rooms.lock();
+        // A client of Engine.IO 3 that has come back meanwhile has the same id.
+        if rooms.get(&self.id).is_some_and(|socket| std::ptr::eq(&*socket.0, self)) {
+            let removed = rooms.remove(&self.id);
+            drop(rooms);
+            drop(removed);
+        }
+    }
+
+    /// Moves on to a later phase and returns the one before. Nobody awaits an answer of a socket that has left.
+    fn advance(&self, to: Phase) -> Phase {
+        // Under the lock of the answers: whoever adds one afterwards sees the phase.
+        let mut acks = self.acks.lock();
+        let before = self.phase();
+        if before < to {
+            self.phase.store(to as u8, Ordering::Release);
+        }
+        let table = acks.take();
+        drop(acks);
+        for waiter in table.into_iter().flat_map(|mut table| table.take_all()) {
+            waiter.settle(&self.id, Err(AckError::Disconnected));
+        }
+        before
+    }
+
+    pub(crate) fn await_ack(&self, id: u64, waiter: Waiter) -> Result<(), EmitError> {
+        let mut acks = self.acks.lock();
+        if self.phase() != Phase::Connected {
+            return Err(EmitError::NotConnected);
+        }
+        acks.get_or_insert_default().insert(id, waiter, self.nsp.env.limits.max_pending_acks)
+    }
+
+    /// Nobody waits for this answer any more. Returns whether somebody did.
+    pub(crate) fn forget_ack(&self, id: u64) -> bool {
+        self.take_ack(id).is_some()
+    }
+
+    /// Gives an answer to whoever waits for it.
+    pub(crate) fn answer(&self, id: u64, answer: Settled) -> bool {
+        let waiter = self.take_ack(id);
+        let known = waiter.is_some();
+        if let Some(waiter) = waiter {
+            waiter.settle(&self.id, answer);
+        }
+        known
+    }
+
+    fn take_ack(&self, id: u64) -> Option<Waiter> {
+        let mut acks = self.acks.lock();
+        let table = acks.as_deref_mut()?;
+        let waiter = table.take(id);
+        if table.len() == 0 {
+            *acks = None;
+        }
+        waiter
+    }
+
+    /// The handlers that were registered on this socket, if there are any, under the lock.
+    pub(crate) fn own<R>(&self, look: impl FnOnce(&mut OwnListeners) -> R) -> Option<R> {
+        if !self.has_own.load(Ordering::Acquire) {
+            return None;
+        }
+        self.rare.lock().as_deref_mut().map(|rare| look(&mut rare.own))
+    }
+
+    /// Registers handlers on this socket, under the lock. `None` once it has left.
+    pub(crate) fn own_mut<R>(&self, change: impl FnOnce(&mut OwnListeners) -> R) -> Option<R> {
+        let mut rare = self.rare.lock();
+        if self.phase() >= Phase::Released {
+            return None;
+        }
+        self.has_own.store(true, Ordering::Release);
+        Some(change(&mut rare.get_or_insert_default().own))
+    }
+}
+
+/// Emits to one socket with flags: `socket.volatile().emit(…)`.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is sent before `emit`"]
+pub struct SocketEmitter {
+    socket: Socket,
+    flags: BroadcastFlags,
+}
+
+impl SocketEmitter {
+    /// How long [`emit_with_ack`](Self::emit_with_ack) waits. Default: the server's `ack_timeout`. Node: `timeout`.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.flags.timeout = Some(timeout);
+        self
+    }
+
+    /// Drops the event if the client cannot take it at once. Node: `volatile`.
+    pub fn volatile(mut self) -> Self {
+        self.flags.volatile = true;
+        self
+    }
+
+    /// Whether transports may compress the event. Default: `true`. Node: `compress`.
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.flags.compress = compress;
+        self
+    }
+
+    /// Addresses the other sockets in these rooms. Node: `to`.
+    pub fn to(self, rooms: impl IntoRooms) -> Operators {
+        self.broadcast().to(rooms)
+    }
+
+    /// Addresses all other sockets of the namespace but those in these rooms. Node: `except`.
+    pub fn except(self, rooms: impl IntoRooms) -> Operators {
+        self.broadcast().except(rooms)
+    }
+
+    /// Addresses all other sockets of the namespace. Node: `broadcast`.
+    pub fn broadcast(self) -> Operators {
+        Operators::new(Arc::clone(&self.socket.0.nsp)).flagged(self.flags).except(self.socket.id())
+    }
+
+    /// Sends an event to the socket; see [`Socket::emit`].
+    pub fn emit(&self, event: &str, args: impl Serialize) -> Emitted {
+        self.socket.emit_with(self.flags.clone(), event, &args)
+    }
+
+    /// Sends a typed event to the socket.
+    pub fn emit_event<E: Event<Args: Serialize>>(&self, event: &E) -> Emitted {
+        self.emit(E::NAME, event.args())
+    }
+
+    /// Sends an event to the socket and awaits the answer; see [`Socket::emit_with_ack`].
+    pub fn emit_with_ack<R: DeserializeOwned>(&self, event: &str, args: impl Serialize) -> AckFuture<R> {
+        self.socket.emit_with_ack_in(self.flags.clone(), event, &args)
+    }
+
+    /// Sends a typed event to the socket and awaits its typed answer.
+    pub fn call<E: Event<Args: Serialize, Ack: DeserializeOwned>>(&self, event: &E) -> AckFuture<E::Ack> {
+        self.emit_with_ack(E::NAME, event.args())
+    }
+}
+
+/// Draws a socket id: 15 random bytes of a generator that is seeded by the operating system, as 20 base64url characters.
+///
+/// Node's adapters tell sockets from rooms by that length.
+pub(crate) fn random_id() -> RoomName {
+    let mut bytes = [0_u8; 15];
+    rand::rng().fill_bytes(&mut bytes);
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = [0_u8; 20];
+    for (three, four) in bytes.chunks_exact(3).zip(text.chunks_exact_mut(4)) {
+        let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
+        for (at, character) in four.iter_mut().enumerate() {
+            *character = ALPHABET[(bits >> (18 - 6 * at) & 63) as usize];
+        }
+    }
+    std::str::from_utf8(&text).expect("the alphabet is ASCII").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_20_characters_and_never_the_same() {
+        let ids: std::collections::HashSet<_> = (0..10_000).map(|_| random_id()).collect();
+        assert_eq!(ids.len(), 10_000);
+        assert!(ids.iter().all(|id| id.len() == 20));
+        assert!(ids.iter().all(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))));
+    }
+}

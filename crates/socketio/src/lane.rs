@@ -16,6 +16,7 @@ use socketio_proto::{Args, OwnedArgs};
 use crate::context::{AckSink, ConnectContext, DisconnectContext, EventContext};
 use crate::listeners::OwnHandlers;
 use crate::namespace::Table;
+use crate::socket::Phase;
 use crate::{DisconnectReason, Socket};
 
 /// The pending handlers of one socket and what waits for them.
@@ -196,6 +197,10 @@ impl Lane {
             *budget -= 1;
             let Some(mut job) = busy.mailbox.remove(index) else { break };
             busy.bytes -= job.bytes();
+            // A handler before it has taken the socket out: what the client sent then is not for it any more.
+            if matches!(job.kind, Kind::Event(_)) && socket.0.phase() == Phase::Dismissed {
+                continue;
+            }
             if let Some(future) = job.advance(cx, socket, None)? {
                 busy.running.push(Running { future, job });
             }

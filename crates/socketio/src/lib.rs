@@ -34,6 +34,8 @@ pub mod context;
 mod emit;
 mod env;
 mod extensions;
+#[cfg(doctest)]
+mod guide;
 mod handshake;
 mod hub;
 mod lane;

@@ -205,6 +205,13 @@ impl Client {
         self.expect("3999[]").await;
     }
 
+    /// Sends the barrier and lets it wait: a handler is in its way.
+    pub async fn barrier_is_not_answered(&mut self) {
+        self.send("2998[\"barrier\"]").await;
+        let answer = tokio::time::timeout(Duration::from_millis(100), self.raw_without_patience()).await;
+        assert!(answer.is_err(), "{answer:?}");
+    }
+
     pub async fn close(mut self) {
         self.frame(8, &[]).await;
         let _ = self.stream.shutdown().await;

@@ -1,0 +1,157 @@
+//! Runs the catalogue of hostile input against a server and looks at every reaction.
+//!
+//! ```text
+//! hostile --target ours|node [--self-check] [--filter PART] -- PROGRAM [ARGS...]
+//! ```
+//!
+//! The program is an interop server (`interop/EVENTS.md`); every profile of options gets its own process, started here
+//! on a free port of 127.0.0.1. After every row a good client must still be served, over WebSocket and over polling.
+//! `--target node` runs only the rows on which the npm server reacts as we want to. `--self-check` falsifies one
+//! expectation of every group and wants to see it noticed.
+
+mod bytes;
+mod good;
+mod rows;
+mod server;
+mod steps;
+mod wire;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use rows::Case;
+use server::Servers;
+use steps::Target;
+
+struct Options {
+    target: Target,
+    self_check: bool,
+    filter: String,
+    command: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match options().and_then(|options| run(&options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("hostile: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options { target: Target::Ours, self_check: false, filter: String::new(), command: Vec::new() };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--target" => {
+                options.target = match args.next().as_deref() {
+                    Some("ours") => Target::Ours,
+                    Some("node") => Target::Node,
+                    other => return Err(format!("there is no target {other:?}: ours or node")),
+                }
+            }
+            "--filter" => options.filter = args.next().ok_or("`--filter` wants a part of a row's id")?,
+            "--self-check" => options.self_check = true,
+            "--" => options.command = args.by_ref().collect(),
+            other => return Err(format!("what is `{other}`?")),
+        }
+    }
+    if options.command.is_empty() {
+        return Err("the server's command is missing: `-- PROGRAM [ARGS...]`".to_owned());
+    }
+    Ok(options)
+}
+
+fn run(options: &Options) -> Result<bool, String> {
+    let cases: Vec<Case> = rows::load()?
+        .into_iter()
+        .filter(|case| case.name().contains(&options.filter))
+        .filter(|case| options.target == Target::Ours || case.same)
+        .collect();
+    for case in &cases {
+        steps::check(case).map_err(|error| format!("{}: {error}", case.name()))?;
+    }
+    if cases.is_empty() {
+        return Err(format!("no row matches `{}`", options.filter));
+    }
+    let mut servers = Servers::new(&options.command);
+    let (mut passed, mut failed) = (0, 0);
+    let mut groups: Vec<(String, usize, usize)> = Vec::new();
+
+    let mut count = |group: &str, name: &str, outcome: Result<(), String>| {
+        if groups.last().is_none_or(|(last, _, _)| last != group) {
+            groups.push((group.to_owned(), 0, 0));
+        }
+        let Some((_, good, bad)) = groups.last_mut() else { return };
+        match outcome {
+            Ok(()) => {
+                passed += 1;
+                *good += 1;
+            }
+            Err(why) => {
+                failed += 1;
+                *bad += 1;
+                println!("FAIL {name}: {why}");
+            }
+        }
+    };
+
+    for case in &cases {
+        let begin = Instant::now();
+        let outcome = attempt(&mut servers, options.target, case);
+        if begin.elapsed() > Duration::from_secs(3) {
+            println!("slow {}: {:.1?}", case.name(), begin.elapsed());
+        }
+        count(&case.group, &case.name(), outcome);
+    }
+    if options.self_check {
+        for (name, case) in falsified(&cases) {
+            let outcome = match attempt(&mut servers, options.target, &case) {
+                Ok(()) => Err(format!("the falsified expectation {:?} was not noticed", case.steps)),
+                Err(_) => Ok(()),
+            };
+            count("self-check", &name, outcome);
+        }
+    }
+    servers.end();
+    for (group, good, bad) in &groups {
+        println!("{group:<12} {good:>4} passed, {bad:>3} failed");
+    }
+    println!("{passed} passed, {failed} failed");
+    Ok(failed == 0)
+}
+
+/// One row, and a good client behind it. A server that died is started anew for the next row.
+fn attempt(servers: &mut Servers, target: Target, case: &Case) -> Result<(), String> {
+    let address = servers.get(&case.profile)?;
+    let outcome = steps::run(case, target, address);
+    let after = good::client(address, &case.profile).map_err(|why| format!("a good client afterwards: {why}"));
+    if let Some(said) = servers.dead(&case.profile) {
+        return Err(format!("the server ended; it said: {said}"));
+    }
+    outcome.and(after)
+}
+
+/// For every group a row with one expectation turned into its opposite.
+fn falsified(cases: &[Case]) -> Vec<(String, Case)> {
+    let mut found: Vec<(String, Case)> = Vec::new();
+    for case in cases {
+        let name = format!("{} is noticed to be wrong", case.group);
+        if found.iter().any(|(taken, _)| *taken == name) {
+            continue;
+        }
+        if let Some(steps) = case.steps.iter().enumerate().rev().find_map(|(at, step)| {
+            let wrong = steps::falsify(step)?;
+            let mut steps = case.steps.clone();
+            steps.truncate(at);
+            steps.push(wrong);
+            Some(steps)
+        }) {
+            found.push((name, Case { steps, ..case.clone() }));
+        }
+    }
+    found
+}

@@ -119,10 +119,19 @@ impl<R> AckFuture<R> {
     }
 }
 
-impl<R: DeserializeOwned> Future for AckFuture<R> {
-    type Output = Result<R, AckError>;
+impl<R> AckFuture<R> {
+    /// Awaits the answer without reading it: for answers whose form is not known.
+    ///
+    /// # Errors
+    /// As the future itself, but for what concerns `R`.
+    ///
+    /// # Cancel safety
+    /// As the future itself.
+    pub async fn args(mut self) -> Result<OwnedArgs, AckError> {
+        std::future::poll_fn(|cx| self.poll_settled(cx)).await
+    }
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Settled> {
         let outcome = match &mut self.state {
             AckState::Failed(error) => Err(not_sent(error)),
             AckState::Waiting { socket, id, answer, sleep } => match Pin::new(answer).poll(cx) {
@@ -137,7 +146,15 @@ impl<R: DeserializeOwned> Future for AckFuture<R> {
             AckState::Done => panic!("a future is not polled after it was ready"),
         };
         self.state = AckState::Done;
-        Poll::Ready(read(outcome))
+        Poll::Ready(outcome)
+    }
+}
+
+impl<R: DeserializeOwned> Future for AckFuture<R> {
+    type Output = Result<R, AckError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_settled(cx).map(read)
     }
 }
 

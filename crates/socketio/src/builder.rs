@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use engineio::{Cookie, DeflateOptions, InvalidOption, Origins, RefusedRequest, Transport};
+use engineio::{Cookie, Cors, DeflateOptions, InvalidOption, Origins, RefusedRequest, Transport};
 use hashbrown::HashMap;
 use http::HeaderMap;
 use socketio_core::{InternalError, MissingState, Rejection, StateMap};
@@ -189,9 +189,11 @@ impl Builder {
         self.engine(|engine| engine.origins(origins))
     }
 
-    /// [`origins`](Self::origins) by Node's name.
-    pub fn cors(self, origins: Origins) -> Self {
-        self.origins(origins)
+    /// The CORS headers that let pages of other origins read answers to polls. Default: none. Node: `cors`.
+    ///
+    /// Unless [`origins`](Self::origins) is called too, whoever may read answers may also use the server.
+    pub fn cors(self, cors: Cors) -> Self {
+        self.engine(|engine| engine.cors(cors))
     }
 
     /// Answers only requests for a loopback `Host`, for servers of the own machine. Default: `false`.

@@ -74,7 +74,9 @@ pub use stats::Stats;
 
 #[doc(no_inline)]
 pub use bytes::Bytes;
-pub use engineio::{Cookie, DeflateOptions, EngineBody, InvalidOption, Origins, PeerAddr, RefusedRequest, Transport};
+pub use engineio::{
+    Cookie, Cors, DeflateOptions, EngineBody, InvalidOption, Origins, PeerAddr, RefusedRequest, Transport,
+};
 pub use socketio_adapter::{IntoRooms, JoinError, RoomName, RoomNames};
 #[doc(hidden)]
 pub use socketio_core::__private;

@@ -72,7 +72,7 @@ limits! {
         max_fragments: usize,
         /// How long a fragmented WebSocket message may take to arrive. Default: 30 s.
         message_timeout: Duration,
-        /// The most packets in one polling payload. Default: 65,536.
+        /// The most packets in one polling payload. Default: 524,288, so that `max_payload` bounds it.
         max_payload_packets: usize,
         /// How many bytes may wait for one client. Beyond it the client counts as a slow consumer. Default: 4 MiB.
         send_queue_bytes: usize,

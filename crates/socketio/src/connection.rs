@@ -235,7 +235,7 @@ impl Core {
             Decision::ConnectRequest { slot, namespace, auth } => self.ask(slot, &namespace, auth),
             Decision::Refuse { namespace, message } => {
                 self.env().counters.connects_refused.add();
-                self.send_refusal::<()>(&namespace, message, None);
+                self.send_own_refusal(&namespace, message);
             }
             Decision::Disconnect { slot } => {
                 if let Some(member) = self.members.get_mut(slot.index()).and_then(Option::take) {
@@ -256,7 +256,7 @@ impl Core {
         let Some(nsp) = self.client.hub.namespaces.get(namespace) else {
             self.env().counters.connects_refused.add();
             if self.machine.refuse(slot) {
-                self.send_refusal::<()>(namespace, INVALID_NAMESPACE, None);
+                self.send_own_refusal(namespace, INVALID_NAMESPACE);
             }
             return;
         };
@@ -340,6 +340,18 @@ impl Core {
         member.socket.0.release();
     }
 
+    /// A refusal that is not the application's: an object with a message in both revisions, as in Node.
+    fn send_own_refusal(&self, namespace: &str, message: &str) {
+        #[derive(Serialize)]
+        struct Refusal<'a> {
+            message: &'a str,
+        }
+        match self.machine.revision() {
+            Revision::V4 => self.send_refusal(namespace, message, Some(&Refusal { message })),
+            Revision::V5 => self.send_refusal::<()>(namespace, message, None),
+        }
+    }
+
     fn send_refusal<T: Serialize>(&self, namespace: &str, message: &str, data: Option<&T>) {
         let parser = &self.env().parser;
         match parser.encode_connect_error(self.machine.revision(), namespace, message, data, HEADROOM) {
@@ -416,7 +428,7 @@ impl Core {
                         member.socket.0.release();
                     }
                     self.env().counters.connects_refused.add();
-                    self.send_refusal::<()>(&namespace, JOIN_TIMEOUT, None);
+                    self.send_own_refusal(&namespace, JOIN_TIMEOUT);
                 }
             }
         }

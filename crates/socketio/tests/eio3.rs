@@ -58,7 +58,7 @@ async fn refusals_carry_bare_data() {
     client.send("0/admin?token=data,").await;
     client.expect("4/admin,7").await;
     client.send("0/nope").await;
-    client.expect(r#"4/nope,"Invalid namespace""#).await;
+    client.expect(r#"4/nope,{"message":"Invalid namespace"}"#).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,239 @@
+//! The program as a user meets it: started, asked over HTTP, stopped by a signal.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+struct Server {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Server {
+    /// Starts `sio serve --json` on a free port, with further arguments.
+    fn start(args: &[&str]) -> Self {
+        let mut child = sio()
+            .args(["serve", "--listen", "127.0.0.1:0", "--json"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let mut server = Self { child, lines, address: String::new() };
+        let listening = server.line();
+        assert_eq!(listening["event"], "listening");
+        server.address = listening["address"].as_str().unwrap().to_owned();
+        assert_eq!(listening["url"], format!("http://{}", server.address));
+        server
+    }
+
+    /// The next event that the program tells.
+    fn line(&mut self) -> serde_json::Value {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// One request on a connection of its own; the answer's head and body.
+    fn ask(&self, request: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let request = request.replace('\n', "\r\n").replace("ADDRESS", &self.address);
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_ascii_lowercase(), body.to_owned())
+    }
+
+    #[cfg(unix)]
+    fn signal(&mut self, signal: &str) -> ExitStatus {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let (closing, closed) = (self.line(), self.line());
+        assert_eq!((&closing["event"], &closed["event"]), (&"closing".into(), &"closed".into()));
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program, without the options that the environment of the tests may hold.
+fn sio() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sio"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SIO_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+#[test]
+fn page_and_socket_io_share_one_port() {
+    let server = Server::start(&[]);
+    let (head, body) = server.ask("GET / HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");
+    assert!(head.starts_with("http/1.1 200 ok\r\n"), "{head}");
+    assert!(
+        head.contains("content-security-policy: default-src 'self'") && head.contains("x-frame-options: deny"),
+        "{head}"
+    );
+    assert!(body.contains("<title>Socket.IO playground</title>"));
+
+    let (head, body) =
+        server.ask("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");
+    assert!(head.starts_with("http/1.1 200 ok\r\n"), "{head}");
+    assert!(body.starts_with("0{\"sid\":\"") && body.contains("\"maxPayload\":1000000"), "{body}");
+
+    let (head, body) = server.ask("GET /missing HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");
+    assert!(
+        head.starts_with("http/1.1 404 not found\r\n") && head.contains("x-content-type-options: nosniff"),
+        "{head}"
+    );
+    assert_eq!(body, "not found");
+    let (head, body) = server.ask("HEAD /client.js HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");
+    assert!(head.starts_with("http/1.1 200 ok\r\n") && !head.contains("content-length: 0"), "{head}");
+    assert_eq!(body, "");
+}
+
+#[test]
+fn a_foreign_name_gets_neither_page_nor_session() {
+    let server = Server::start(&[]);
+    for path in ["/", "/config.json", "/socket.io/?EIO=4&transport=polling"] {
+        let (head, _) = server.ask(&format!("GET {path} HTTP/1.1\nHost: evil.test\nConnection: close\n\n"));
+        assert!(head.starts_with("http/1.1 421 "), "{path}: {head}");
+    }
+    let foreign = "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\nHost: ADDRESS\nOrigin: https://evil.test\nConnection: close\n\n";
+    let (head, _) = server.ask(foreign);
+    assert!(head.starts_with("http/1.1 403 "), "{head}");
+}
+
+#[test]
+fn options_reach_the_server() {
+    let server = Server::start(&[
+        "--path",
+        "/io",
+        "--ping-interval",
+        "7s",
+        "--ping-timeout",
+        "3000",
+        "--max-payload",
+        "5000",
+        "--transports",
+        "polling",
+        "--eio3",
+        "--origin",
+        "https://a.org",
+    ]);
+    let (_, body) = server.ask("GET /config.json HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");
+    assert!(body.contains("\"path\":\"/io/\""), "{body}");
+    let (head, body) = server
+        .ask("GET /io/?EIO=4&transport=polling HTTP/1.1\nHost: ADDRESS\nOrigin: https://a.org\nConnection: close\n\n");
+    assert!(body.contains("\"upgrades\":[],\"pingInterval\":7000,\"pingTimeout\":3000,\"maxPayload\":5000}"), "{body}");
+    assert!(head.contains("access-control-allow-origin: https://a.org"), "{head}");
+    let (_, body) = server.ask("GET /io/?EIO=3&transport=polling HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");
+    assert!(body.contains(":0{\"sid\":\""), "{body}");
+    let (_, body) =
+        server.ask("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");
+    assert_eq!(body, "not found");
+}
+
+#[test]
+fn short_polling_answers_at_once() {
+    let server = Server::start(&["--hold-polls", "0"]);
+    let get = |query: &str| {
+        server.ask(&format!(
+            "GET /socket.io/?EIO=4&transport=polling{query} HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n"
+        ))
+    };
+    let (_, open) = get("&hold=0");
+    let sid = open.split('"').nth(3).unwrap().to_owned();
+    // Nothing is to be sent: a server that held this poll would answer with the ping 25 seconds later, after the timeout.
+    let (head, body) = get(&format!("&hold=0&sid={sid}"));
+    assert!(head.starts_with("http/1.1 200 ok"), "{head}");
+    assert_eq!(body, "6");
+}
+
+#[cfg(unix)]
+#[test]
+fn both_signals_end_it_in_peace() {
+    for signal in ["-INT", "-TERM"] {
+        let mut server = Server::start(&[]);
+        // A client that waits in a poll is told.
+        let (_, open) =
+            server.ask("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");
+        let sid = open.split('"').nth(3).unwrap().to_owned();
+        let mut poll = TcpStream::connect(&server.address).unwrap();
+        poll.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let request = format!(
+            "GET /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            server.address
+        );
+        poll.write_all(request.as_bytes()).unwrap();
+        assert_eq!(server.signal(signal).code(), Some(0), "{signal}");
+        let mut answer = String::new();
+        poll.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{signal}: {answer}");
+        assert!(TcpStream::connect(&server.address).is_err(), "{signal}");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_said_with_a_way_out() {
+    let server = Server::start(&[]);
+    check(&["--listen", &server.address], &["cannot listen on 127.0.0.1:", "try another port with --listen"]);
+    check(&["--listen", "0.0.0.0:0"], &["will not listen on 0.0.0.0:0 without TLS", "--insecure"]);
+    check(&["--config", "/nowhere.toml"], &["cannot read the configuration `/nowhere.toml`"]);
+    check(
+        &["--serve-client", "/nowhere"],
+        &["cannot serve the client from `/nowhere`", "node_modules/socket.io-client"],
+    );
+    check(&["--ping-interval", "soon"], &["`soon` is not a time such as 25s"]);
+    check(&["--no-such-flag"], &["--no-such-flag"]);
+
+    let file = std::env::temp_dir().join(format!("sio-{}.toml", std::process::id()));
+    std::fs::write(&file, "listen = \"127.0.0.1:0\"\nlimitz = 5\n").unwrap();
+    check(&["--config", file.to_str().unwrap()], &["in the configuration", "unknown field `limitz`", "line 2"]);
+    std::fs::remove_file(&file).unwrap();
+
+    #[track_caller]
+    fn check(args: &[&str], want: &[&str]) {
+        let output = sio().arg("serve").args(args).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        assert!(output.stdout.is_empty(), "words go to stderr");
+        for want in want {
+            assert!(words.contains(want), "{words}");
+        }
+    }
+}
+
+#[test]
+fn the_environment_is_between_flags_and_file() {
+    let file = std::env::temp_dir().join(format!("sio-env-{}.toml", std::process::id()));
+    std::fs::write(&file, "ping_interval = 1111\nping_timeout = 2222\nmax_payload = 3333\n").unwrap();
+    let mut child = sio()
+        .args(["serve", "--listen", "127.0.0.1:0", "--json", "--max-payload", "5555"])
+        .env("SIO_CONFIG", &file)
+        .env("SIO_PING_TIMEOUT", "4444")
+        .env("SIO_MAX_PAYLOAD", "6666")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap());
+    let mut server = Server { child, lines, address: String::new() };
+    server.address = server.line()["address"].as_str().unwrap().to_owned();
+    let (_, body) =
+        server.ask("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");
+    std::fs::remove_file(&file).unwrap();
+    assert!(body.contains("\"pingInterval\":1111,\"pingTimeout\":4444,\"maxPayload\":5555}"), "{body}");
+}

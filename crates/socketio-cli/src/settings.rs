@@ -45,7 +45,7 @@ struct Options {
     /// The path of the server, for Socket.IO clients [default: /socket.io/]
     #[arg(long, env = "SIO_PATH")]
     path: Option<String>,
-    /// A site whose pages may use the server, such as https://example.org or https://*.example.org; repeatable.
+    /// A site whose pages may use the server, such as `https://example.org` or `https://*.example.org`; repeatable.
     /// `*` lets in every page in the world [default: only the server's own page]
     #[arg(long, value_name = "ORIGIN", env = "SIO_ORIGIN", value_delimiter = ',')]
     origin: Option<Vec<String>>,

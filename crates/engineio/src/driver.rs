@@ -179,8 +179,9 @@ impl<A: Application> Driver<A> {
             return false;
         }
         let revision = session.revision();
+        let patience = self.engine.machine.limits.message_timeout;
         let end = with_scratch(|scratch| {
-            read_frames(cx, now, socket, scratch, |cx, event| {
+            read_frames(cx, now, socket, scratch, patience, |cx, event| {
                 let packet = match event {
                     Message::Text(text) => Packet::decode_text(revision, text),
                     Message::Binary(data) => Packet::decode_binary(revision, data),
@@ -233,8 +234,9 @@ impl<A: Application> Driver<A> {
             return false;
         }
         let revision = session.revision();
+        let patience = self.engine.machine.limits.message_timeout;
         let end = with_scratch(|scratch| {
-            read_frames(cx, now, candidate, scratch, |_, event| {
+            read_frames(cx, now, candidate, scratch, patience, |_, event| {
                 let packet = match event {
                     Message::Text(text) => Packet::decode_text(revision, text).ok(),
                     Message::Binary(_) => None,
@@ -526,8 +528,13 @@ fn read_frames(
     now: Instant,
     link: &mut SocketLink,
     scratch: &mut [u8],
+    patience: Duration,
     mut each: impl FnMut(&mut Context<'_>, Message<'_>) -> Flow,
 ) -> ReadEnd {
+    if link.unfinished.is_some_and(|since| since + patience <= now) {
+        link.close(Some(1008), "");
+        return ReadEnd::Broken(CloseReason::TransportError("a message took too long"));
+    }
     for _ in 0..READS_PER_TURN {
         let read = match link.poll_read(cx, scratch) {
             Poll::Pending => return ReadEnd::Idle,
@@ -539,8 +546,15 @@ fn read_frames(
         loop {
             let flow = match link.decoder.decode(input, &mut at) {
                 Ok(None) => break,
-                Ok(Some(ws::Event::Text(text))) => each(cx, Message::Text(text)),
-                Ok(Some(ws::Event::Binary(data))) => each(cx, Message::Binary(data)),
+                // A message is complete; what is incomplete after it began later.
+                Ok(Some(ws::Event::Text(text))) => {
+                    link.unfinished = None;
+                    each(cx, Message::Text(text))
+                }
+                Ok(Some(ws::Event::Binary(data))) => {
+                    link.unfinished = None;
+                    each(cx, Message::Binary(data))
+                }
                 Ok(Some(ws::Event::Ping(data))) => {
                     let (data, len) = small_copy(data);
                     link.pong(&data[..len]);
@@ -567,11 +581,7 @@ fn read_frames(
             }
         }
         if link.decoder.is_mid_message() {
-            let since = *link.unfinished.get_or_insert(now);
-            if now.duration_since(since) > Duration::from_secs(30) {
-                link.close(Some(1008), "");
-                return ReadEnd::Broken(CloseReason::TransportError("a message took too long"));
-            }
+            link.unfinished.get_or_insert(now);
         } else {
             link.unfinished = None;
         }

@@ -371,3 +371,20 @@ async fn a_stolen_id_gives_no_second_websocket() {
     client.send("4echo:mine").await;
     assert_eq!(client.text().await, "4mine");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_never_ends_is_given_up_but_a_busy_link_is_not() {
+    let world = World::new(|builder| builder.ping_interval(100 * SECOND));
+    let mut client = world.open_socket(1 << 16).await;
+    // Always in the middle of a message, never for long.
+    let message = common::masked(1, b"4echo:x");
+    client.raw(&message[..3]).await;
+    for _ in 0..20 {
+        sleep(SECOND).await;
+        client.raw(&[&message[3..], &message[..3]].concat()).await;
+        assert_eq!(client.text().await, "4x");
+    }
+    let start = Instant::now();
+    assert_eq!(client.frame().await, Some((8, 1008u16.to_be_bytes().to_vec())));
+    assert_eq!(start.elapsed().as_secs(), 30);
+}

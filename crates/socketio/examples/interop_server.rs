@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], options.port))).await?;
     println!("listening on {}", listener.local_addr()?.port());
-    let serve = io.engine().serve(listener, engineio::NotFound);
+    let serve = io.serve(listener);
     if options.exit_with_stdin {
         let end = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
         tokio::select! {
@@ -147,7 +147,7 @@ fn events(namespace: Namespace) -> Namespace {
             }
             socket.emit("volatile-end", n);
         })
-        .on("kick", async |socket: Socket| socket.conn().close(engineio::CloseReason::ForcedClose))
+        .on("kick", async |socket: Socket| socket.conn().close(socketio::CloseReason::ForcedClose))
         .on("bye", async |socket: Socket, Data(close): Data<bool>| socket.disconnect(close))
         .on("remember", async |socket: Socket, Data(key): Data<String>| {
             socket.extensions().insert(Key(key));
@@ -163,7 +163,7 @@ fn events(namespace: Namespace) -> Namespace {
                 ("auth", auth),
                 ("who", handshake.query("who").map_or(Value::Null, |who| Value::from(&*who))),
                 ("transport", Value::from(socket.conn().transport().name())),
-                ("revision", Value::from(if socket.conn().revision() == engineio::Revision::V3 { 3 } else { 4 })),
+                ("revision", Value::from(if socket.conn().revision() == socketio::Revision::V3 { 3 } else { 4 })),
             ];
             Value::Map(fields.into_iter().collect())
         })

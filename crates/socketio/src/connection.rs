@@ -325,7 +325,7 @@ impl Core {
             Err(error) => tracing::error!(%error, "a CONNECT packet could not be encoded"),
         }
         inner.connected();
-        tracing::debug!(namespace = %inner.nsp.name, "connected");
+        tracing::info!(namespace = %inner.nsp.name, socket = inner.short_id(), "connected");
         member.lane.connect(futures);
     }
 
@@ -483,7 +483,8 @@ impl Core {
             return;
         }
         socket.0.left();
-        tracing::debug!(namespace = %socket.0.nsp.name, reason = %why.0, description = why.1, "disconnected");
+        let (namespace, id) = (&socket.0.nsp.name, socket.0.short_id());
+        tracing::info!(%namespace, socket = id, reason = %why.0, description = why.1, "disconnected");
         let now = self.now();
         self.leavers.push(Leaver::new(socket, lane, why, now));
     }

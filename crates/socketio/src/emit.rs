@@ -75,7 +75,7 @@ impl Emitted {
     ///
     /// # Errors
     /// Why the event was refused.
-    pub fn queued_or(self) -> Result<(), EmitError> {
+    pub fn result(self) -> Result<(), EmitError> {
         self.result
     }
 }
@@ -182,6 +182,14 @@ impl Joined {
     /// Why no room was joined, if so.
     pub fn error(&self) -> Option<&JoinError> {
         self.0.as_ref().err()
+    }
+
+    /// The same as a `Result`, for `?` without waiting.
+    ///
+    /// # Errors
+    /// Why no room was joined.
+    pub fn result(self) -> Result<(), JoinError> {
+        self.0
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use engineio::{EngineLayer, EngineService, NotFound, Server};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
-use tokio::net::ToSocketAddrs;
+use tokio::net::{TcpListener, ToSocketAddrs};
 
 use crate::connection::Connection;
 use crate::env::Env;
@@ -160,6 +160,21 @@ impl SocketIo {
     /// Dropping the future stops accepting; connections that exist go on.
     pub async fn listen(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
         self.engine().listen(addr).await
+    }
+
+    /// Serves a listener until the future is dropped. Everything but Socket.IO is answered with 404; with
+    /// [`engine`](Self::engine) it can go to another service.
+    ///
+    /// # Errors
+    /// When the listener itself fails.
+    ///
+    /// # Panics
+    /// As [`layer`](Self::layer).
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops accepting; connections that exist go on.
+    pub async fn serve(&self, listener: TcpListener) -> io::Result<()> {
+        self.engine().serve(listener, NotFound).await
     }
 
     /// The engine below, for what this handle does not wrap.

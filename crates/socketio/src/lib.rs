@@ -75,7 +75,8 @@ pub use stats::Stats;
 #[doc(no_inline)]
 pub use bytes::Bytes;
 pub use engineio::{
-    Cookie, Cors, DeflateOptions, EngineBody, InvalidOption, Origins, PeerAddr, RefusedRequest, Transport,
+    CloseReason, Cookie, Cors, DeflateOptions, EngineBody, InvalidOption, NotFound, Origins, PeerAddr, RefusedRequest,
+    Revision, Session, Transport,
 };
 pub use socketio_adapter::{IntoRooms, JoinError, RoomName, RoomNames};
 #[doc(hidden)]

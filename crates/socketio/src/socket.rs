@@ -356,6 +356,12 @@ impl fmt::Debug for Socket {
 }
 
 impl SocketInner {
+    /// Enough of the id to find it in a log. The ids of 2.x clients are those of their sessions, which are secret.
+    pub(crate) fn short_id(&self) -> &str {
+        let start = self.id.rfind('#').map_or(0, |at| at + 1);
+        self.id.get(start..start + 6).unwrap_or_default()
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Connecting,

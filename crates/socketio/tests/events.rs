@@ -493,3 +493,48 @@ async fn an_awaited_emit_waits_while_the_client_does_not_read() {
     }
     finished.await.unwrap();
 }
+
+/// What one socket has counted: the next number, and how often another one came.
+#[derive(Default)]
+struct Sequence {
+    next: AtomicUsize,
+    inversions: AtomicUsize,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_events_without_one_inversion() {
+    const CLIENTS: usize = 4;
+    const EVENTS: usize = 250_000;
+    let namespace = Namespace::new("/")
+        .on_connect(async |socket: Socket| {
+            socket.extensions().insert(Sequence::default());
+        })
+        .on("n", async |sequence: socketio::Extension<Sequence>, Data(n): Data<usize>| {
+            if n % 1_000 == 0 {
+                tokio::task::yield_now().await;
+            }
+            if sequence.next.swap(n + 1, Ordering::Relaxed) != n {
+                sequence.inversions.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+        .on("report", async |sequence: socketio::Extension<Sequence>| {
+            (sequence.next.load(Ordering::Relaxed), sequence.inversions.load(Ordering::Relaxed))
+        });
+    let server = serve(io(namespace)).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..CLIENTS {
+        let addr = server.addr;
+        tasks.spawn(async move {
+            let (mut client, _) = Client::join(addr).await;
+            for start in (0..EVENTS).step_by(1_000) {
+                let events: Vec<String> = (start..start + 1_000).map(|n| format!(r#"2["n",{n}]"#)).collect();
+                client.send_all(&events.iter().map(String::as_str).collect::<Vec<_>>()).await;
+            }
+            client.send(r#"21["report"]"#).await;
+            client.expect(&format!("31[{EVENTS},0]")).await;
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+}

@@ -28,15 +28,11 @@ pub async fn serve(builder: Builder) -> Server {
     let io = builder.build().expect("the options of a test are sound");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let engine = io.engine().clone();
+    let serving = io.clone();
     let task = tokio::spawn(async move {
-        let _ = engine.serve(listener, socketio_test_fallback()).await;
+        let _ = serving.serve(listener).await;
     });
     Server { addr, io, task }
-}
-
-fn socketio_test_fallback() -> engineio::NotFound {
-    engineio::NotFound
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -257,5 +253,60 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) -> impl Future<Ou
             assert!(tokio::time::Instant::now() < until, "never: {what}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+}
+
+/// One HTTP request on a connection of its own. Returns status and body.
+pub async fn http(addr: SocketAddr, method: &str, target: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("no answer").unwrap();
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+    let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
+    (status, answer.split_off(end))
+}
+
+/// A long-polling client that is nothing but requests.
+pub struct Polling {
+    addr: SocketAddr,
+    target: String,
+    pub sid: String,
+}
+
+impl Polling {
+    pub async fn open(addr: SocketAddr, eio: u8) -> Self {
+        let mut target = format!("/socket.io/?EIO={eio}&transport=polling");
+        let (status, body) = http(addr, "GET", &target, "", b"").await;
+        let body = String::from_utf8(body).unwrap();
+        assert_eq!(status, 200, "{body}");
+        let sid = body.split("\"sid\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap().to_owned();
+        target.push_str(&format!("&sid={sid}"));
+        Self { addr, target, sid }
+    }
+
+    pub async fn get(&self) -> Vec<u8> {
+        let (status, body) = http(self.addr, "GET", &self.target, "", b"").await;
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        body
+    }
+
+    pub async fn post(&self, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        http(self.addr, "POST", &self.target, headers, body).await
+    }
+
+    /// Posts text that must be taken.
+    pub async fn send(&self, payload: &str) {
+        assert_eq!(self.post("", payload.as_bytes()).await, (200, b"ok".to_vec()));
+    }
+
+    /// Polls until the payload has come, and must then begin with `want`.
+    pub async fn text(&self) -> String {
+        String::from_utf8(self.get().await).unwrap()
     }
 }

@@ -441,7 +441,7 @@ impl Session {
     /// Time has passed. Call at [`Session::deadline`], or whenever it is convenient.
     pub fn on_time(&mut self, now: Instant) {
         match self.phase {
-            Phase::Draining { reason, give_up } if give_up <= now => self.end(reason),
+            Phase::Draining { reason, give_up } if give_up <= now => return self.end(reason),
             Phase::Open | Phase::Draining { .. } => {}
             Phase::Ending(_) | Phase::Ended(_) => return,
         }

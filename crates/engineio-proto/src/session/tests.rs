@@ -523,6 +523,16 @@ fn a_close_that_nobody_fetches_ends_by_itself() {
 }
 
 #[test]
+fn a_close_that_is_given_up_late_queues_no_ping_that_was_due_as_well() {
+    let mut story = Story::polling();
+    story.session.close(story.now, CloseReason::ForcedClose);
+    story.now += Duration::from_secs(60);
+    story.session.on_time(story.now);
+    assert_eq!((story.session.queued_bytes(), story.session.queued_packets()), (0, 0));
+    assert_eq!(story.asks(), ["closed: forced close"]);
+}
+
+#[test]
 fn a_close_during_an_upgrade_finishes_the_swap_first() {
     let mut story = Story::probed();
     story.send("bye");

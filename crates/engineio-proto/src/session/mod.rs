@@ -540,7 +540,7 @@ impl Session {
             Phase::Draining { reason, .. } => Some(reason),
             Phase::Ending(_) | Phase::Ended(_) => return self.answer_poll_ending(),
         };
-        let upgrading = self.candidate.as_ref().is_some_and(|candidate| candidate.stage == Stage::Probed);
+        let upgrading = self.pumps_noops();
         let Carrier::Polling(polling) = &mut self.carrier else { return None };
         let parked = polling.parked.as_ref()?;
         let ticket = parked.ticket;
@@ -705,11 +705,12 @@ impl Session {
             }
             Stage::Finishing => {
                 let Carrier::Polling(polling) = &mut self.carrier else { return None };
-                if let Some(parked) = polling.parked.take() {
-                    return Some(self.release(parked.ticket, &[noop_packet()], false));
-                }
+                // Until that POST is over, polls are answered as before.
                 if polling.post.is_some() {
                     return None;
+                }
+                if let Some(parked) = polling.parked.take() {
+                    return Some(self.release(parked.ticket, &[noop_packet()], false));
                 }
                 self.candidate = None;
                 self.carrier = Carrier::Socket { close_sent: false };
@@ -724,12 +725,16 @@ impl Session {
         Output::AnswerPoll { ticket, payload, compress }
     }
 
+    /// Whether an upgrade is so far that polls are released for it: the client waits for its last one to return.
+    fn pumps_noops(&self) -> bool {
+        self.candidate.as_ref().is_some_and(|candidate| matches!(candidate.stage, Stage::Probed | Stage::Finishing))
+    }
+
     /// When the parked GET is released although nothing is to be sent.
     fn release_at(&self, polling: &Polling) -> Option<Instant> {
         let parked = polling.parked.as_ref()?;
-        let upgrading = self.candidate.as_ref().is_some_and(|candidate| candidate.stage == Stage::Probed);
         let noop = match polling.last_noop {
-            Some(last) if upgrading => Some(last + NOOP_GAP),
+            Some(last) if self.pumps_noops() => Some(last + NOOP_GAP),
             _ => None,
         };
         [parked.until, noop].into_iter().flatten().min()

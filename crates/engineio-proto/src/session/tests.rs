@@ -460,6 +460,23 @@ fn a_poll_that_is_still_parked_at_the_upgrade_is_released() {
 }
 
 #[test]
+fn polls_beside_a_post_that_holds_the_upgrade_up_get_messages_and_no_flood_of_noops() {
+    let mut story = Story::probed();
+    let post = story.session.on_post().unwrap();
+    story.candidate("5");
+    story.get();
+    assert_eq!(story.asks(), ["#3:6"]);
+    story.get();
+    assert_eq!(story.asks(), NONE);
+    assert_eq!(story.pass(150), ["100 #4:6"]);
+    story.send("a");
+    story.get();
+    assert_eq!(story.asks(), ["#5:4a"]);
+    story.session.on_post_done(post);
+    assert_eq!(story.asks(), ["upgraded"]);
+}
+
+#[test]
 fn an_outstanding_ping_survives_the_upgrade_with_its_timer() {
     let mut story = Story::polling();
     story.get();

@@ -174,6 +174,18 @@ impl RawClient {
         &self.empty_polls
     }
 
+    /// How many of these came sooner after an earlier one than `gap` allows. Never counts one too many.
+    ///
+    /// The server decided on a noop after its poll was sent and before the answer was read. So between the sending of one
+    /// poll and the answer of the `n`-th after it lie at least `n` gaps, however late this process learns of things.
+    pub fn too_soon(&self, gap: Duration) -> usize {
+        let sooner = |(at, first): (usize, &Empty)| {
+            let later = self.empty_polls[at + 1..].iter().zip(1_u32..);
+            later.filter(|(later, gaps)| later.answered - first.asked < gap * *gaps).count()
+        };
+        self.empty_polls.iter().enumerate().map(sooner).sum()
+    }
+
     /// How many GETs were sent after the one that opened the session.
     pub fn polls(&self) -> u64 {
         self.polls
@@ -564,7 +576,12 @@ impl RawClient {
     pub async fn goodbye(&mut self) -> io::Result<()> {
         match &mut self.link {
             Link::WebSocket(socket) => socket.queue_close(),
-            Link::Polling(polling) => polling.outgoing.push(Out::Text("1".to_owned())),
+            Link::Polling(polling) => {
+                polling.outgoing.push(Out::Text("1".to_owned()));
+                // The session may end while a poll is on its way, and that poll with an error.
+                let _ = self.flush().await;
+                return Ok(());
+            }
         }
         self.flush().await
     }

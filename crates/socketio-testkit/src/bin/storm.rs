@@ -16,7 +16,7 @@ use std::{
 };
 
 use serde_json::json;
-use socketio_testkit::{Empty, Endpoint, Kind, Message, Packet, RawClient, Rng, WebSocket};
+use socketio_testkit::{Endpoint, Kind, Message, Packet, RawClient, Rng, WebSocket};
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, MissedTickBehavior},
@@ -274,7 +274,7 @@ async fn one_session(
     Tally::add(&tally.faults_down, faults + u64::from(count(0) != expected));
     Tally::add(&tally.polls, client.polls());
     Tally::add(&tally.empty_polls, client.empty_polls().len() as u64);
-    Tally::add(&tally.too_soon, too_soon(client.empty_polls()));
+    Tally::add(&tally.too_soon, client.too_soon(NOOP_GAP) as u64);
     if !client.is_websocket() {
         return Err(io::Error::other("it ended on polling"));
     }
@@ -284,19 +284,6 @@ async fn one_session(
 
 fn packet_count(packet: &Packet, at: usize) -> u64 {
     packet.data.get(at).and_then(serde_json::Value::as_u64).unwrap_or(u64::MAX)
-}
-
-/// How many bare noops came sooner after an earlier one than allowed.
-///
-/// The server decided on a noop after its poll was sent and before the answer was read. So between the sending of one
-/// poll and the answer of the `n`-th after it lie at least `n` gaps, however late this process learns of things.
-fn too_soon(empty: &[Empty]) -> u64 {
-    let mut count = 0;
-    for (at, first) in empty.iter().enumerate() {
-        let gaps = empty[at + 1..].iter().zip(1_u32..);
-        count += gaps.filter(|(later, gaps)| later.answered - first.asked < NOOP_GAP * *gaps).count() as u64;
-    }
-    count
 }
 
 async fn idle(endpoint: Endpoint, sessions: u64) -> io::Result<()> {

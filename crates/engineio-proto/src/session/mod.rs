@@ -544,21 +544,21 @@ impl Session {
         let Carrier::Polling(polling) = &mut self.carrier else { return None };
         let parked = polling.parked.as_ref()?;
         let ticket = parked.ticket;
-        if let Some(reason) = draining {
-            // Node's bytes: a parked poll gets `1`, a later one what was queued (or a noop) and `1`.
-            let mut packets: Vec<_> = self.outbox.take_all().into();
-            if packets.is_empty() && polling.closed_unparked {
-                packets.push(noop_packet());
-            }
-            packets.push(close_packet());
+        if let Some(reason) = draining
+            && self.outbox.is_empty()
+        {
+            // Node's bytes: a parked poll gets `1`, a later one a noop and `1`.
+            let packets: &[OutPacket] =
+                if polling.closed_unparked { &[noop_packet(), close_packet()] } else { &[close_packet()] };
             polling.parked = None;
-            let compress = packets.iter().any(OutPacket::wants_compression);
-            let output = self.release(ticket, &packets, compress);
+            let output = self.release(ticket, packets, false);
             self.end(reason);
             return Some(output);
         }
         if !self.outbox.is_empty() {
             polling.parked = None;
+            // What is queued goes out by itself: clients look at a close before the messages in front of it.
+            polling.closed_unparked |= draining.is_some();
             self.pong_queued = false;
             let packets: Vec<_> = self.outbox.take_all().into();
             let compress = packets.iter().any(OutPacket::wants_compression);

@@ -209,6 +209,21 @@ fn every_test_that_is_named_exists() {
     }
 }
 
+#[test]
+fn every_command_of_xtask_is_listed() {
+    let source = read("xtask/src/main.rs");
+    let help = source.split("const HELP: &str = ").nth(1).and_then(|rest| rest.split("\";").next()).unwrap();
+    let words = help
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next().filter(|_| !line.starts_with("   ")));
+    let words: Vec<&str> = words.collect();
+    assert!(words.len() > 5, "{help}");
+    let page = read("CONTRIBUTING.md");
+    for word in words {
+        assert!(page.contains(&format!("`cargo xtask {word}")), "CONTRIBUTING.md does not list `cargo xtask {word}`");
+    }
+}
+
 /// The rows of the tables under a heading, without their heads.
 fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
     let from = page.find(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("there is no heading {heading}"));

@@ -9,7 +9,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -484,17 +484,21 @@ impl<A: Application> Driver<A> {
 }
 
 impl Leaving {
-    /// Flushes, then waits for the peer's end of the stream.
+    /// Flushes, then waits for the peer's end of the stream. A peer that has said all it had to say (RFC 6455 §7.1.1), or
+    /// whose words count no more (§7.1.7), sees our end first.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.link.poll_flush(cx) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_)) => return Poll::Ready(()),
-            Poll::Pending => return Poll::Pending,
+        if ready!(self.link.poll_flush(cx)).is_err() {
+            return Poll::Ready(());
+        }
+        if self.link.heard_enough && ready!(self.link.poll_shut(cx)).is_err() {
+            return Poll::Ready(());
         }
         with_scratch(|scratch| {
             for _ in 0..READS_PER_TURN {
                 match self.link.poll_read(cx, scratch) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    // Read and thrown away: closing a stream with unread data would reset it, and the close frame with it.
+                    Poll::Ready(Ok(_)) if self.link.heard_enough => {}
                     Poll::Ready(Ok(read)) => {
                         let mut at = 0;
                         loop {
@@ -564,10 +568,12 @@ fn read_frames(
                 Ok(Some(ws::Event::Close(code))) => {
                     let code = code.map(|(code, _)| code);
                     link.close(code, "");
+                    link.heard_enough = true;
                     return ReadEnd::Gone;
                 }
                 Err(error) => {
                     link.close(Some(error.code), "");
+                    link.heard_enough = true;
                     return ReadEnd::Broken(CloseReason::TransportError(error.reason));
                 }
             };

@@ -65,6 +65,10 @@ pub(crate) struct SocketLink {
     revision: Revision,
     b64: bool,
     close_sent: bool,
+    /// The peer said goodbye or broke the rules: nothing that it sends now is looked at.
+    pub(crate) heard_enough: bool,
+    /// Our half of the stream is closed.
+    shut: bool,
     /// Since when a write has made no progress.
     pub(crate) stalled: Option<Instant>,
     /// Since when a message is incomplete.
@@ -90,6 +94,8 @@ impl SocketLink {
             revision,
             b64,
             close_sent: false,
+            heard_enough: false,
+            shut: false,
             stalled: None,
             unfinished: None,
         }
@@ -196,6 +202,18 @@ impl SocketLink {
             Io::Tcp(_) => Poll::Ready(Ok(())),
             Io::Other(stream) => Pin::new(stream).poll_flush(cx),
         }
+    }
+
+    /// Closes our half of the stream, so that the peer sees its end and closes the other one.
+    pub(crate) fn poll_shut(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.shut {
+            ready!(match &mut self.io {
+                Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+                Io::Other(stream) => Pin::new(stream).poll_shutdown(cx),
+            })?;
+            self.shut = true;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

@@ -225,6 +225,10 @@ impl<A: Application> Engine<A> {
             |sid| {
                 let shared = self.find(sid)?;
                 let core = shared.lock();
+                // Its task has yet to take it off the table, but its client has been told of the end.
+                if core.machine.is_over() {
+                    return None;
+                }
                 let facts = SessionFacts {
                     revision: shared.revision,
                     transport: core.machine.transport(),
@@ -423,7 +427,8 @@ impl<A: Application> Engine<A> {
         let body = if declared.is_some_and(|len| len > limits.max_payload as u64) {
             Err(BodyError::TooLarge)
         } else {
-            read_body(body, limits.max_payload, limits.body_timeout).await
+            let body = read_body(body, limits.max_payload, limits.body_timeout);
+            unless_over(shared, ticket, body).await.unwrap_or(Err(BodyError::Broken))
         };
         let body = match body {
             Ok(body) => body,
@@ -648,6 +653,31 @@ impl Future for PostedWait {
         requests.post_waker = Some((self.ticket, cx.waker().clone()));
         Poll::Pending
     }
+}
+
+/// Waits for something that nobody wants any more once the session is over: then it is `None`.
+async fn unless_over<F: Future>(shared: &Shared, ticket: Ticket, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    let mut waited = false;
+    let outcome = std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        let mut core = shared.lock();
+        if core.machine.is_over() || core.task_gone {
+            return Poll::Ready(None);
+        }
+        waited = true;
+        core.requests().post_waker = Some((ticket, cx.waker().clone()));
+        Poll::Pending
+    })
+    .await;
+    if waited {
+        let mut core = shared.lock();
+        core.requests().post_waker.take_if(|(waiting, _)| *waiting == ticket);
+        core.tidy();
+    }
+    outcome
 }
 
 /// Tells the session when a POST is given up while its body is read.

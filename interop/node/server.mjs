@@ -25,6 +25,7 @@ const { values: options } = parseArgs({
     cors: { type: "string" },
     cookie: { type: "string" },
     gate: flag,
+    "loopback-hosts": flag, // ours alone: the npm server has no such check
     compress: flag,
   },
 });

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 use socketio::{
-    Ack, AckError, AnyParser, Auth, Builder, Bytes, ConnectError, Cookie, Data, DeflateOptions, DisconnectReason,
-    Namespace, Origins, OwnedArgs, RoomName, Socket, SocketIo, Spread, State, Transport, Value,
+    Ack, AckError, AnyParser, Auth, Builder, Bytes, ConnectError, Cookie, Cors, Data, DeflateOptions, DisconnectReason,
+    Namespace, OwnedArgs, RoomName, Socket, SocketIo, Spread, State, Transport, Value,
 };
 
 /// Reasons of disconnections under the keys that clients gave.
@@ -229,6 +229,7 @@ struct Options {
     cors: Option<String>,
     cookie: Option<String>,
     gate: bool,
+    loopback_hosts: bool,
     compress: bool,
 }
 
@@ -250,6 +251,7 @@ impl Options {
             cors: None,
             cookie: None,
             gate: false,
+            loopback_hosts: false,
             compress: false,
         };
         while let Some(option) = args.next() {
@@ -282,6 +284,7 @@ impl Options {
                 "--cors" => options.cors = Some(value()?),
                 "--cookie" => options.cookie = Some(value()?),
                 "--gate" => options.gate = true,
+                "--loopback-hosts" => options.loopback_hosts = true,
                 "--compress" => options.compress = true,
                 other => return Err(format!("there is no option `{other}`").into()),
             }
@@ -301,9 +304,10 @@ impl Options {
             .max_payload(options.max_payload)
             .allow_eio3(options.eio3)
             .transports(options.transports)
-            .allow_upgrades(options.upgrades);
+            .allow_upgrades(options.upgrades)
+            .loopback_hosts_only(options.loopback_hosts);
         if let Some(origin) = &options.cors {
-            builder = builder.origins(Origins::listed().allow(origin));
+            builder = builder.cors(Cors::allow(origin).credentials(true));
         }
         if let Some(name) = options.cookie {
             let mut cookie = Cookie::default();

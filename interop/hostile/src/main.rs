@@ -17,11 +17,18 @@ mod steps;
 mod wire;
 
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rows::Case;
 use server::Servers;
 use steps::Target;
+
+/// Rows at a time.
+const WORKERS: usize = 6;
+/// A row that takes longer is named: something waits for a deadline.
+const SLOW: Duration = Duration::from_secs(3);
 
 struct Options {
     target: Target,
@@ -77,7 +84,7 @@ fn run(options: &Options) -> Result<bool, String> {
     if cases.is_empty() {
         return Err(format!("no row matches `{}`", options.filter));
     }
-    let mut servers = Servers::new(&options.command);
+    let servers = Servers::new(&options.command);
     let (mut passed, mut failed) = (0, 0);
     let mut groups: Vec<(String, usize, usize)> = Vec::new();
 
@@ -99,21 +106,20 @@ fn run(options: &Options) -> Result<bool, String> {
         }
     };
 
-    for case in &cases {
-        let begin = Instant::now();
-        let outcome = attempt(&mut servers, options.target, case);
-        if begin.elapsed() > Duration::from_secs(3) {
-            println!("slow {}: {:.1?}", case.name(), begin.elapsed());
-        }
-        count(&case.group, &case.name(), outcome);
-    }
+    let mut all: Vec<(Case, Expect)> = cases.iter().map(|case| (case.clone(), Expect::Pass)).collect();
     if options.self_check {
-        for (name, case) in falsified(&cases) {
-            let outcome = match attempt(&mut servers, options.target, &case) {
-                Ok(()) => Err(format!("the falsified expectation {:?} was not noticed", case.steps)),
-                Err(_) => Ok(()),
-            };
-            count("self-check", &name, outcome);
+        all.extend(falsified(&cases).into_iter().map(|case| (case, Expect::Fail)));
+    }
+    for ((case, expect), outcome) in all.iter().zip(at_once(&servers, options.target, &all)) {
+        match expect {
+            Expect::Pass => count(&case.group, &case.name(), outcome),
+            Expect::Fail => {
+                let noticed = match outcome {
+                    Ok(()) => Err(format!("the falsified expectation in {:?} was not noticed", case.steps)),
+                    Err(_) => Ok(()),
+                };
+                count("self-check", &format!("{}, falsified", case.name()), noticed);
+            }
         }
     }
     servers.end();
@@ -124,8 +130,40 @@ fn run(options: &Options) -> Result<bool, String> {
     Ok(failed == 0)
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    Pass,
+    Fail,
+}
+
+/// Runs the rows, some at a time: they have connections of their own, and most of them wait.
+fn at_once(servers: &Servers, target: Target, cases: &[(Case, Expect)]) -> Vec<Result<(), String>> {
+    let next = AtomicUsize::new(0);
+    let outcomes = Mutex::new(vec![Err("did not run".to_owned()); cases.len()]);
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((case, _)) = cases.get(at) else { break };
+                    let begin = Instant::now();
+                    let outcome = attempt(servers, target, case);
+                    if begin.elapsed() > SLOW {
+                        println!("slow {}: {:.1?}", case.name(), begin.elapsed());
+                    }
+                    let mut outcomes = outcomes.lock().unwrap_or_else(|poison| poison.into_inner());
+                    if let Some(slot) = outcomes.get_mut(at) {
+                        *slot = outcome;
+                    }
+                }
+            });
+        }
+    });
+    outcomes.into_inner().unwrap_or_else(|poison| poison.into_inner())
+}
+
 /// One row, and a good client behind it. A server that died is started anew for the next row.
-fn attempt(servers: &mut Servers, target: Target, case: &Case) -> Result<(), String> {
+fn attempt(servers: &Servers, target: Target, case: &Case) -> Result<(), String> {
     let address = servers.get(&case.profile)?;
     let outcome = steps::run(case, target, address);
     let after = good::client(address, &case.profile).map_err(|why| format!("a good client afterwards: {why}"));
@@ -136,22 +174,18 @@ fn attempt(servers: &mut Servers, target: Target, case: &Case) -> Result<(), Str
 }
 
 /// For every group a row with one expectation turned into its opposite.
-fn falsified(cases: &[Case]) -> Vec<(String, Case)> {
-    let mut found: Vec<(String, Case)> = Vec::new();
+fn falsified(cases: &[Case]) -> Vec<Case> {
+    let mut found: Vec<Case> = Vec::new();
     for case in cases {
-        let name = format!("{} is noticed to be wrong", case.group);
-        if found.iter().any(|(taken, _)| *taken == name) {
+        if found.iter().any(|taken| taken.group == case.group) {
             continue;
         }
-        if let Some(steps) = case.steps.iter().enumerate().rev().find_map(|(at, step)| {
-            let wrong = steps::falsify(step)?;
+        found.extend(case.steps.iter().enumerate().rev().find_map(|(at, step)| {
             let mut steps = case.steps.clone();
             steps.truncate(at);
-            steps.push(wrong);
-            Some(steps)
-        }) {
-            found.push((name, Case { steps, ..case.clone() }));
-        }
+            steps.push(steps::falsify(step)?);
+            Some(Case { steps, ..case.clone() })
+        }));
     }
     found
 }

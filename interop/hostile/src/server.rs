@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Options of the interop server by profile.
 const PROFILES: &[(&str, &[&str])] = &[
@@ -14,6 +14,7 @@ const PROFILES: &[(&str, &[&str])] = &[
     ("msgpack", &["--parser", "msgpack"]),
     ("cors", &["--cors", "https://ok.example"]),
     ("gate", &["--gate"]),
+    ("loopback", &["--loopback-hosts"]),
     ("cookie", &["--cookie", "io"]),
     ("polling-only", &["--transports", "polling"]),
     ("no-upgrades", &["--no-upgrades"]),
@@ -33,7 +34,8 @@ pub(crate) fn exists(profile: &str) -> bool {
 /// The processes that run, by profile.
 pub(crate) struct Servers {
     command: Vec<String>,
-    running: BTreeMap<String, Server>,
+    /// Guards the table, and that a profile is started once.
+    running: Mutex<BTreeMap<String, Server>>,
 }
 
 struct Server {
@@ -44,37 +46,44 @@ struct Server {
 
 impl Servers {
     pub(crate) fn new(command: &[String]) -> Servers {
-        Servers { command: command.to_vec(), running: BTreeMap::new() }
+        Servers { command: command.to_vec(), running: Mutex::default() }
     }
 
     /// The address of the server with these options, started if it does not run.
-    pub(crate) fn get(&mut self, profile: &str) -> Result<SocketAddr, String> {
-        if let Some(server) = self.running.get(profile) {
+    pub(crate) fn get(&self, profile: &str) -> Result<SocketAddr, String> {
+        let mut running = self.running();
+        if let Some(server) = running.get(profile) {
             return Ok(server.address);
         }
         let (_, options) =
             PROFILES.iter().find(|(name, _)| *name == profile).ok_or_else(|| format!("no profile `{profile}`"))?;
         let server = Server::start(&self.command, options)?;
         let address = server.address;
-        self.running.insert(profile.to_owned(), server);
+        running.insert(profile.to_owned(), server);
         Ok(address)
     }
 
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Server>> {
+        self.running.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+
     /// What the server said, if it has ended.
-    pub(crate) fn dead(&mut self, profile: &str) -> Option<String> {
-        let server = self.running.get_mut(profile)?;
+    pub(crate) fn dead(&self, profile: &str) -> Option<String> {
+        let mut running = self.running();
+        let server = running.get_mut(profile)?;
         server.child.try_wait().ok().flatten()?;
         let said = server.said.lock().unwrap_or_else(|poison| poison.into_inner()).join("\n");
-        self.running.remove(profile);
+        running.remove(profile);
         Some(said)
     }
 
-    pub(crate) fn end(&mut self) {
-        for server in self.running.values_mut() {
+    pub(crate) fn end(&self) {
+        let mut running = self.running();
+        for server in running.values_mut() {
             let _ = server.child.kill();
             let _ = server.child.wait();
         }
-        self.running.clear();
+        running.clear();
     }
 }
 

@@ -566,10 +566,7 @@ impl Run {
                 same(&answer.body, &parse(rest)?)?;
             }
             // Where it came from has to end.
-            let name =
-                if self.wires.contains_key("request") && self.current.is_empty() { "request" } else { &self.current };
-            let name = name.to_owned();
-            let wire = self.wires.get_mut(&name).ok_or("no connection")?;
+            let wire = self.wires.get_mut(&self.answered_by).ok_or("no connection")?;
             return wire
                 .rest()
                 .and_then(|more| if more.is_empty() { Ok(()) } else { Err(format!("then {}", show(&more))) });
@@ -745,7 +742,8 @@ impl Run {
             let poll = self.request("GET", &target)?;
             let unknown = poll.status == 400 && crate::wire::find(&poll.body, b"\"code\":1").is_some();
             let close = if self.revision == 3 { b"1:1".as_slice() } else { b"1" };
-            if !(poll.status == 200 && poll.body.ends_with(close)) && !(by_engine && unknown) {
+            let closed = poll.status == 200 && poll.body.ends_with(close);
+            if !closed && !(by_engine && unknown) {
                 return Err(format!("the next poll: {}", describe(&poll)));
             }
             return self.gone();

@@ -127,7 +127,9 @@ test("the_back_off_has_full_jitter_under_a_growing_capped_bound", () => {
 for (const [mode, options] of Object.entries(MODES)) {
   describe(`over ${mode}`, () => {
     test("events_and_acks_go_both_ways", LIMIT, async () => {
+      const acks = [];
       const server = await serve((io) => io.on("connection", (socket) => {
+        socket.conn.on("data", (data) => { if (String(data).startsWith("3")) acks.push(data); });
         socket.on("sum", (a, b, ack) => ack(a + b));
         socket.on("ask me", async (question, ack) => ack(await socket.emitWithAck("question", question)));
         socket.on("echo", (...args) => socket.emit("echo", ...args));
@@ -141,6 +143,8 @@ for (const [mode, options] of Object.entries(MODES)) {
       assert.deepEqual(await new Promise((done) => socket.timeout(5000).emit("sum", 1, 2, (...args) => done(args))), [null, 3]);
       socket.on("question", (question, answer) => { answer(`${question}? yes`); answer("only the first counts"); });
       assert.equal(await socket.emitWithAck("ask me", "well"), "well? yes");
+      assert.equal(await socket.emitWithAck("sum", 1, 0), 1);
+      assert.deepEqual(acks, ['30["well? yes"]']);
       const echo = next(socket, "echo");
       socket.emit("echo", 1, "ü\u2028😀", null, [{ deep: [true] }], 1.5);
       assert.deepEqual(await echo, [1, "ü\u2028😀", null, [{ deep: [true] }], 1.5]);
@@ -434,12 +438,16 @@ test("a_silent_server_is_given_up_after_its_own_ping_interval_and_timeout", LIMI
 });
 
 test("pings_are_answered_on_every_transport", LIMIT, async () => {
-  const server = await serve(() => {}, { pingInterval: 20, pingTimeout: 1000 });
-  for (const options of Object.values(MODES)) {
+  const server = await serve(() => {}, { pingInterval: 100, pingTimeout: 500 });
+  // Eight pings take longer than one side's patience: both must have counted each of them.
+  await Promise.all(Object.values(MODES).map(async (options) => {
     const socket = await connected(dial(server, "/", options));
-    for (let i = 0; i < 5; i++) await next(socket.io, "ping");
+    const lost = [];
+    socket.on("disconnect", (reason) => lost.push(reason));
+    for (let i = 0; i < 8; i++) await next(socket.io, "ping");
+    assert.deepEqual(lost, []);
     assert.ok(socket.connected);
-  }
+  }));
 });
 
 test("a_probe_that_fails_leaves_polling_working", LIMIT, async () => {
@@ -533,7 +541,12 @@ test("what_was_emitted_before_a_disconnect_is_still_sent", LIMIT, async () => {
   for (const options of Object.values(MODES)) {
     // What arrives is looked at below Socket.IO: Node drops events that come in one read with the DISCONNECT after them.
     const got = [];
-    const server = await serve((io) => io.engine.on("connection", (session) => session.on("data", (data) => got.push(String(data)))));
+    let farewell;
+    const closed = new Promise((done) => { farewell = done; });
+    const server = await serve((io) => io.engine.on("connection", (session) => {
+      session.on("data", (data) => got.push(String(data)));
+      session.on("close", farewell);
+    }));
     const socket = await connected(dial(server, "/", options));
     const [peer] = server.io.of("/").sockets.values();
     const ended = next(peer, "disconnect");
@@ -542,6 +555,7 @@ test("what_was_emitted_before_a_disconnect_is_still_sent", LIMIT, async () => {
     socket.emit("n", "c");
     socket.disconnect();
     assert.equal((await ended)[0], "client namespace disconnect");
+    assert.equal(await closed, "transport close"); // said, not found out
     assert.deepEqual(got, ["0", '2["n","a"]', '51-["n",{"_placeholder":true,"num":0}]', "b", '2["n","c"]', "1"]);
     assert.equal(socket.io.transport, undefined);
   }

@@ -116,6 +116,33 @@ for (const [library, dial] of [
         assert.deepEqual(await gone, [{ room, member: bob.welcome.me }]);
       });
 
+      test("a_burst_keeps_its_order_from_the_first_message_on", LIMIT, async () => {
+        const room = `b${Math.random().toString(36).slice(2, 10)}`;
+        const bob = open("/lobby", { name: "Bob", rooms: [room] });
+        const heard = [];
+        bob.on("said", ({ text }) => heard.push(text));
+        bob.on("file", (details, data) => heard.push(`${details.name} ${data.byteLength}`));
+        await next(bob, "welcome");
+        // Ann's are written before she is connected, and go out while both connections are being upgraded.
+        const ann = open("/lobby", { name: "Ann", rooms: [room] });
+        const answers = [], want = [];
+        for (let i = 0; i < 300; i++) {
+          const file = i % 17 === 0;
+          want.push(file ? `${i} ${1 + i}` : `${i}`);
+          answers.push(file
+            ? ann.emitWithAck("file", { room, name: `${i}`, type: "", key: `k${i}` }, new Uint8Array(1 + i))
+            : ann.emitWithAck("say", { room, text: `${i}`, key: `k${i}` }));
+          if (i % 10 === 0) await new Promise((done) => setTimeout(done, 1));
+        }
+        const ids = (await Promise.all(answers)).map(({ id }) => id);
+        assert.equal(new Set(ids).size, 300);
+        // What is said last is heard last.
+        const last = new Promise((done) => bob.on("said", ({ text }) => { if (text === "end") done(); }));
+        ann.emit("say", { room, text: "end", key: "end" }, () => {});
+        await last;
+        assert.deepEqual(heard, [...want, "end"]);
+      });
+
       test("what_makes_no_sense_is_refused_in_the_ack", LIMIT, async () => {
         const { socket } = await enter("Ann");
         const other = await enter("Eve", ["elsewhere"]);

@@ -468,7 +468,7 @@ export class Engine extends Emitter {
   #state = "opening";
   #link = null;
   #probe = null;
-  #switching = false; // between the probe's answer and the upgrade packet nothing may be sent
+  #switching = false; // polling is being paused, or is paused, for the upgrade
   #queue = []; // of groups: packets that are sent together or not at all
   #heartbeat = null;
   #patience = 0;
@@ -494,7 +494,7 @@ export class Engine extends Emitter {
 
   /** Whether a packet would leave at once. */
   get idle() {
-    return this.#state === "open" && !this.#switching && this.#queue.length === 0 && this.#link.idle;
+    return this.#state === "open" && this.#queue.length === 0 && this.#link.idle;
   }
 
   /**
@@ -672,7 +672,7 @@ export class Engine extends Emitter {
   }
 
   #flush() {
-    if (this.#state !== "open" || this.#switching || !this.#link.ready) return;
+    if (this.#state !== "open" || !this.#link.ready) return; // not ready also: paused for the upgrade
     const batch = this.#take(this.#link, this.#queue);
     if (batch.length) this.#link.send(batch);
   }

@@ -284,26 +284,32 @@ impl Job {
         match &mut self.kind {
             Kind::Connect { futures } => futures.next().map_or(Called::NoMore, Called::Future),
             Kind::Event(job) => {
-                let id = if index == job.answering { job.id.take() } else { None };
-                let Some(handler) = job.handler(&nsp.table, index) else { return Called::NoMore };
-                let sink = id.map(|id| AckSink { socket: socket.clone(), id });
-                let mut context = EventContext { socket: socket.clone(), sink };
-                let kept;
-                let args = match (borrowed, &job.args) {
-                    (Some(args), _) => args,
-                    (None, Some(args)) => {
-                        kept = args.borrow();
-                        &kept
+                let kept = job.args.take();
+                let lent = kept.as_ref().map(OwnedArgs::borrow);
+                let called = {
+                    let args = borrowed.or(lent.as_ref()).unwrap_or_else(|| no_args());
+                    if index == 0 {
+                        job.resolve(socket, args.name());
                     }
-                    (None, None) => no_args(),
+                    let id = if index == job.answering { job.id.take() } else { None };
+                    match job.handler(&nsp.table, index) {
+                        None => Called::NoMore,
+                        Some(handler) => {
+                            let sink = id.map(|id| AckSink { socket: socket.clone(), id });
+                            let mut context = EventContext { socket: socket.clone(), sink };
+                            match handler.call(&mut context, args) {
+                                Ok(future) => Called::Future(future),
+                                Err(rejection) => {
+                                    socket.reject(args.name(), &rejection, context.sink);
+                                    Called::Rejected
+                                }
+                            }
+                        }
+                    }
                 };
-                match handler.call(&mut context, args) {
-                    Ok(future) => Called::Future(future),
-                    Err(rejection) => {
-                        socket.reject(args.name(), &rejection, context.sink);
-                        Called::Rejected
-                    }
-                }
+                drop(lent);
+                job.args = kept;
+                called
             }
             Kind::Disconnecting(why) => {
                 let why = *why;
@@ -383,16 +389,21 @@ impl EventJob {
     fn new(socket: &Socket, id: Option<u64>, args: &Args<'_>) -> Self {
         let table = &socket.0.nsp.table;
         let entry = table.find(args.name());
-        let own = socket.0.own(|own| own.take(args.name())).unwrap_or_default();
-        let mut job = Self { entry, own, id, answering: usize::MAX, args: None, bytes: 0 };
-        if id.is_some() {
-            job.answering = job.find_answering(table);
+        Self { entry, own: OwnHandlers::default(), id, answering: usize::MAX, args: None, bytes: 0 }
+    }
+
+    /// Looks for the handlers of the socket itself, when the event's turn has come: a connect handler that was waited for
+    /// may have registered them meanwhile.
+    fn resolve(&mut self, socket: &Socket, name: &str) {
+        let table = &socket.0.nsp.table;
+        self.own = socket.0.own(|own| own.take(name)).unwrap_or_default();
+        if self.id.is_some() {
+            self.answering = self.find_answering(table);
         }
-        if job.named(table) == 0 && table.fallback.is_empty() {
+        if self.named(table) == 0 && table.fallback.is_empty() {
             socket.0.nsp.env.counters.events_unhandled.add();
             tracing::debug!(namespace = %socket.0.nsp.name, "an event that no handler is registered for");
         }
-        job
     }
 
     /// The first handler that returns something answers; if none does, the last that was registered for the event. One

@@ -85,6 +85,7 @@ enum ReadEnd {
 impl<A: Application> Driver<A> {
     pub(crate) fn new(engine: Arc<Engine<A>>, session: Session, socket: Option<SocketLink>) -> Self {
         let armed = Instant::now() + Duration::from_secs(86_400);
+        engine.count_task(true);
         Self {
             engine,
             session,
@@ -637,5 +638,7 @@ impl<A: Application> Drop for Driver<A> {
         core.task = None;
         core.task_gone = true;
         core.wake_requests();
+        drop(core);
+        self.engine.count_task(false);
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct Engine<A> {
     /// Guard the table of sessions; never held while a session is locked.
     sessions: [Mutex<HashMap<Sid, Arc<Shared>>>; SHARDS],
     count: AtomicUsize,
+    /// Tasks of sessions, those included that only say goodbye.
+    tasks: AtomicUsize,
     /// Polling sessions in the order in which they came, to give up those whose clients never returned.
     pending: Mutex<std::collections::VecDeque<std::sync::Weak<Shared>>>,
     closing: AtomicBool,
@@ -162,7 +164,7 @@ impl<A: Application> Server<A> {
     }
 
     /// Closes the server: new sessions are refused, every session is closed after what is queued for it, and what is left
-    /// after `deadline` is cut off.
+    /// after `deadline` is cut off. Before that it returns as soon as every application has said goodbye.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the server refusing new sessions; the sessions go on closing by themselves.
@@ -172,7 +174,7 @@ impl<A: Application> Server<A> {
         for session in self.engine.all() {
             Session(session).close(CloseReason::ForcedClose);
         }
-        while self.sessions() > 0 && Instant::now() < until {
+        while self.engine.tasks.load(Ordering::SeqCst) > 0 && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         for session in self.engine.all() {
@@ -182,6 +184,15 @@ impl<A: Application> Server<A> {
 }
 
 impl<A: Application> Engine<A> {
+    /// A session's task begins (`true`) or ends.
+    pub(crate) fn count_task(&self, begins: bool) {
+        if begins {
+            self.tasks.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.tasks.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
     pub(crate) fn find(&self, sid: &str) -> Option<Arc<Shared>> {
         let sid = Sid::parse(sid)?;
         self.shard(&sid).lock().get(&sid).cloned()
@@ -452,6 +463,7 @@ impl Builder {
             origins,
             sessions: std::array::from_fn(|_| Mutex::default()),
             count: AtomicUsize::new(0),
+            tasks: AtomicUsize::new(0),
             pending: Mutex::default(),
             closing: AtomicBool::new(false),
             counters: Counters::default(),

@@ -32,9 +32,6 @@ use crate::leave::Leaver;
 use crate::middleware::VerdictFuture;
 use crate::socket::{CLOSE, Client, LOOK, Phase, random_id};
 
-/// How many waiting jobs one call starts before others get their turn.
-const BUDGET: usize = 128;
-
 /// One client. Public because the engine's types name it; everything happens through the engine.
 pub struct Connection {
     decoder: Decoder,
@@ -153,9 +150,8 @@ impl engineio::Connection for Connection {
         if core.joining {
             core.drive_joins(cx);
         }
-        let mut budget = BUDGET;
-        core.drive_lanes(cx, &mut budget);
-        core.drive_leavers(cx, &mut budget);
+        core.drive_lanes(cx);
+        core.drive_leavers(cx);
         core.check_time();
         core.now = None;
     }
@@ -389,20 +385,20 @@ impl Core {
         }
     }
 
-    fn drive_lanes(&mut self, cx: &mut Context<'_>, budget: &mut usize) {
+    fn drive_lanes(&mut self, cx: &mut Context<'_>) {
         for member in self.members.iter_mut().flatten() {
-            if !member.lane.is_idle() && member.lane.poll(cx, &member.socket, budget).is_err() {
+            if !member.lane.is_idle() && member.lane.poll(cx, &member.socket).is_err() {
                 return self.panicked();
             }
         }
     }
 
-    fn drive_leavers(&mut self, cx: &mut Context<'_>, budget: &mut usize) {
+    fn drive_leavers(&mut self, cx: &mut Context<'_>) {
         if self.leavers.is_empty() {
             return;
         }
         let now = self.now();
-        self.leavers.retain_mut(|leaver| leaver.poll(cx, now, budget).is_pending());
+        self.leavers.retain_mut(|leaver| leaver.poll(cx, now).is_pending());
         if self.leavers.is_empty() {
             self.leavers = Vec::new();
         }
@@ -492,8 +488,7 @@ impl Core {
     /// Drives the goodbyes when the session no longer keeps the time.
     fn poll_leavers_after_the_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let mut budget = BUDGET;
-            self.drive_leavers(cx, &mut budget);
+            self.drive_leavers(cx);
             let Some(deadline) = self.leavers.iter().map(Leaver::deadline).min() else { return Poll::Ready(()) };
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
             if sleep.deadline() != deadline {

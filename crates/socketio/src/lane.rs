@@ -84,6 +84,9 @@ enum Key {
     Event(usize, usize),
 }
 
+/// How many waiting events of a socket are started before others get their turn.
+const STARTS_PER_TURN: usize = 64;
+
 /// The arguments of what has none.
 static NO_ARGS: LazyLock<OwnedArgs> = LazyLock::new(|| OwnedArgs::from_values(None, Vec::new()));
 
@@ -158,13 +161,8 @@ impl Lane {
         self.busy.get_or_insert_default().mailbox.push_back(job);
     }
 
-    /// Polls what runs and starts what may be started, at most `budget` jobs. Ready when nothing is left.
-    pub(crate) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        socket: &Socket,
-        budget: &mut usize,
-    ) -> Result<Poll<()>, Panicked> {
+    /// Polls what runs and starts what may be started. Ready when nothing is left.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, socket: &Socket) -> Result<Poll<()>, Panicked> {
         let Some(busy) = &mut self.busy else { return Ok(Poll::Ready(())) };
         let mut at = 0;
         while let Some(running) = busy.running.get_mut(at) {
@@ -189,12 +187,13 @@ impl Lane {
                 }
             }
         }
+        let mut budget = STARTS_PER_TURN;
         while let Some(index) = busy.startable(socket) {
-            if *budget == 0 {
+            if budget == 0 {
                 cx.waker().wake_by_ref();
                 return Ok(Poll::Pending);
             }
-            *budget -= 1;
+            budget -= 1;
             let Some(mut job) = busy.mailbox.remove(index) else { break };
             busy.bytes -= job.bytes();
             // A handler before it has taken the socket out: what the client sent then is not for it any more.

@@ -49,10 +49,10 @@ impl Leaver {
     }
 
     /// Goes on with the goodbye. Ready when nothing of the socket is left.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, now: Instant, budget: &mut usize) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         loop {
             // A handler that panics here ends its stage: the next one is still owed.
-            let done = match self.lane.poll(cx, &self.socket, budget) {
+            let done = match self.lane.poll(cx, &self.socket) {
                 Ok(done) => done.is_ready(),
                 Err(_) => {
                     self.socket.0.nsp.env.counters.handler_panics.add();
@@ -72,7 +72,7 @@ impl Leaver {
                     self.stage = Stage::Disconnect;
                 }
                 Stage::Disconnect if done => self.stage = Stage::Stragglers,
-                Stage::Stragglers => match self.stragglers.poll(cx, &self.socket, budget) {
+                Stage::Stragglers => match self.stragglers.poll(cx, &self.socket) {
                     Ok(Poll::Pending) => break,
                     Ok(Poll::Ready(())) | Err(_) => {
                         self.release();
@@ -80,7 +80,7 @@ impl Leaver {
                     }
                 },
                 Stage::Finishing | Stage::Disconnecting | Stage::Disconnect => {
-                    if self.stragglers.poll(cx, &self.socket, budget).is_err() {
+                    if self.stragglers.poll(cx, &self.socket).is_err() {
                         self.stragglers = Lane::default();
                     }
                     break;

@@ -115,6 +115,24 @@ async fn the_first_event_always_finds_its_handler() {
 }
 
 #[tokio::test]
+async fn an_event_that_was_read_before_its_handler_was_registered_finds_it() {
+    let gate = Arc::new(Notify::new());
+    let namespace = Namespace::new("/").state(Arc::clone(&gate)).on_connect(
+        async |socket: Socket, State(gate): State<Arc<Notify>>| {
+            gate.notified().await;
+            socket.once("first", async || "here");
+        },
+    );
+    let server = serve(io(namespace)).await;
+    let (mut client, _) = Client::join(server.addr).await;
+    client.send(r#"20["first"]"#).await;
+    eventually("it has been read", || server.io.stats().events_in == 1).await;
+    gate.notify_one();
+    client.expect(r#"30["here"]"#).await;
+    assert_eq!(server.io.stats().events_unhandled, 0);
+}
+
+#[tokio::test]
 async fn a_connect_handler_may_await_an_answer_and_events_wait_behind_it() {
     let namespace = Namespace::new("/")
         .on_connect(async |socket: Socket| {

@@ -117,8 +117,11 @@ async fn leaving_one_namespace_leaves_the_others_alone() {
 async fn closing_the_server_tells_every_socket() {
     let (server, mut lines) = server(&["/"]).await;
     let (mut client, _) = Client::join(server.addr).await;
-    server.io.close().await;
-    client.expect_closed().await;
+    let closed = async {
+        client.expect_closed().await;
+        drop(client);
+    };
+    tokio::join!(server.io.close(), closed);
     left(&mut lines, "server shutting down").await;
     assert_eq!(server.io.engine().sessions(), 0);
 }

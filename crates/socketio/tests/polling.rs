@@ -100,6 +100,7 @@ async fn a_client_that_stops_reading_is_let_go_and_holds_nobody_up() {
     assert!(refused > 0);
     assert_eq!(gone.recv().await.unwrap(), DisconnectReason::TransportError);
     eventually("only the reader is left", || server.io.stats().connections_open == 1).await;
+    drop(reader);
     tokio::time::timeout(Duration::from_secs(10), server.io.close()).await.expect("nobody is waited for");
     drop(stuck);
 }
@@ -123,7 +124,10 @@ async fn the_server_is_a_layer_of_an_axum_application() {
     // A handle that a handler got reaches the same server.
     assert_eq!(io.of("/").socket(&id).unwrap().io().emit("x", ()).recipients(), 1);
     client.expect(r#"2["x"]"#).await;
-    io.close().await;
-    client.expect_closed().await;
+    let closed = async {
+        client.expect_closed().await;
+        drop(client);
+    };
+    tokio::join!(io.close(), closed);
     serving.abort();
 }

@@ -89,4 +89,6 @@ pub use socketio_core::{
     AckError, Args, ConnectError, Data, DataError, EventHandler, EventName, FromEvent, Handler, HandlerContext,
     HandlerError, MissingState, OrError, OwnedArgs, Rejection, Reply, State, StateMap, TryData, Value, event,
 };
-pub use socketio_proto::{AnyParser, DynChunk, DynDecoder, DynPacket, EncodeError, PacketKind, Parser, Spread};
+pub use socketio_proto::{
+    AnyParser, DynChunk, DynDecoder, DynPacket, EncodeError, Message, PacketKind, Parser, Spread, Violation,
+};

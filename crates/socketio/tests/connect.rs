@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use socketio::{
-    AnyParser, Auth, BuildError, ConnectError, Data, DisconnectReason, HandlerError, Limits, Namespace, Socket,
-    SocketIo, State,
+    AnyParser, Auth, BuildError, ConnectError, Data, DisconnectReason, DynChunk, DynDecoder, DynPacket, EncodeError,
+    HandlerError, Limits, Namespace, PacketKind, Parser, Socket, SocketIo, State, Value,
 };
 use support::{Client, Msg, eventually, serve};
 use tokio::sync::{Notify, mpsc};
@@ -401,5 +401,56 @@ async fn the_msgpack_parser_speaks_binary() {
     }
     let mut client = Client::open(server.addr).await;
     client.send("0").await;
+    client.expect_closed().await;
+}
+
+/// One letter for the kind, then the namespace, a space and the words of the event: `e/ add 1 2`.
+#[derive(Debug)]
+struct Words;
+
+impl Parser for Words {
+    fn encode(&self, packet: &DynPacket) -> Result<Vec<DynChunk>, EncodeError> {
+        let words: Vec<String> = match &packet.data {
+            Some(Value::Array(words)) => {
+                words.iter().map(|word| word.as_str().map_or("?".into(), str::to_owned)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let letter = ["c", "d", "e", "a", "x"][usize::from(packet.kind.number())];
+        Ok(vec![DynChunk::Text(format!("{letter}{} {}", packet.namespace, words.join(" ")))])
+    }
+
+    fn decoder(&self) -> Box<dyn DynDecoder> {
+        Box::new(Words)
+    }
+}
+
+impl DynDecoder for Words {
+    fn add(&mut self, message: socketio::Message<'_>) -> Result<Option<DynPacket>, socketio::Violation> {
+        let socketio::Message::Text(text) = message else {
+            return Err(socketio::Violation::Custom("only words".into()));
+        };
+        let mut words = text.split(' ');
+        let head = words.next().unwrap_or_default();
+        let kind = if head.starts_with('c') { PacketKind::Connect } else { PacketKind::Event };
+        let words = Value::Array(words.map(Value::from).collect());
+        let data = (kind == PacketKind::Event).then_some(words);
+        let namespace = head.get(1..).unwrap_or_default().to_owned();
+        Ok(Some(DynPacket { kind, namespace, id: None, data }))
+    }
+}
+
+#[tokio::test]
+async fn a_parser_of_ones_own_speaks_its_own_language() {
+    let namespace = Namespace::new("/").on("shout", async |socket: Socket, Data((a, b)): Data<(String, String)>| {
+        socket.emit("echo", (a.to_uppercase(), b.to_uppercase()));
+    });
+    let server = serve(io(namespace).parser(AnyParser::custom(Arc::new(Words)))).await;
+    let mut client = Client::open(server.addr).await;
+    client.send("c/").await;
+    client.expect("c/ ").await;
+    client.send("e/ shout oh no").await;
+    client.expect("e/ echo OH NO").await;
+    client.send_binary(b"x").await;
     client.expect_closed().await;
 }

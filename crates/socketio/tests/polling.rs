@@ -131,3 +131,20 @@ async fn the_server_is_a_layer_of_an_axum_application() {
     tokio::join!(io.close(), closed);
     serving.abort();
 }
+
+#[tokio::test]
+async fn what_is_not_to_be_compressed_is_not() {
+    let namespace = Namespace::new("/").on("give", async |socket: Socket, Data(compress): Data<bool>| {
+        socket.compress(compress).emit("gift", "x".repeat(5_000));
+    });
+    let server = serve(SocketIo::builder().namespace(namespace)).await;
+    for compress in [true, false] {
+        let client = Polling::open(server.addr, 4).await;
+        client.send("40").await;
+        client.text().await;
+        client.send(&format!("42[\"give\",{compress}]")).await;
+        let target = format!("/socket.io/?EIO=4&transport=polling&sid={}", client.sid);
+        let (_, body) = http(server.addr, "GET", &target, "Accept-Encoding: gzip\r\n", b"").await;
+        assert_eq!(body.starts_with(&[0x1f, 0x8b]), compress);
+    }
+}

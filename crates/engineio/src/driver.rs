@@ -55,6 +55,8 @@ pub(crate) struct Driver<A: Application> {
     over: Option<Instant>,
     /// The application knows that the session is over.
     announced: bool,
+    /// A POST was answered in this round.
+    posted: bool,
 }
 
 struct Leaving {
@@ -98,6 +100,7 @@ impl<A: Application> Driver<A> {
             armed,
             over: None,
             announced: false,
+            posted: false,
         }
     }
 
@@ -110,6 +113,11 @@ impl<A: Application> Driver<A> {
             let now = Instant::now();
             self.begin(cx, now);
             let mut more = self.read_all(cx, now);
+            if std::mem::take(&mut self.posted) {
+                // The POST gets its answer before the poll gets what came of it: some clients that are told to disconnect
+                // by an acknowledgement never write again while their last POST is open.
+                break;
+            }
             if self.over.is_none()
                 && let Some(connection) = &mut self.connection
             {
@@ -129,7 +137,7 @@ impl<A: Application> Driver<A> {
                 return Poll::Pending;
             }
         }
-        // The budget is used up: others first, then on.
+        // Others first, then on.
         self.session.0.lock().in_turn = false;
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -309,6 +317,7 @@ impl<A: Application> Driver<A> {
         let mut core = self.session.0.lock();
         core.machine.on_post_done(ticket);
         core.put_post_result(ticket, result);
+        self.posted = true;
         true
     }
 

@@ -100,6 +100,8 @@ pub struct Session {
     blocked: Option<Instant>,
     /// An Engine.IO 3 pong is queued already; one answer is enough for many pings.
     pong_queued: bool,
+    /// An Engine.IO 4 ping has not left yet, so nothing that comes can be its answer.
+    ping_queued: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,6 +243,7 @@ impl Session {
             candidate: None,
             blocked: None,
             pong_queued: false,
+            ping_queued: false,
         };
         session.outbox.push(open_packet);
         if let Some(frame) = initial {
@@ -386,7 +389,11 @@ impl Session {
         }
         match (packet.kind, self.revision) {
             (PacketKind::Message, _) => return (self.phase == Phase::Open).then_some(packet.data),
-            (PacketKind::Pong, Revision::V4) => self.heartbeat.on_pong(now, self.config.ping_interval),
+            (PacketKind::Pong, Revision::V4) => {
+                if !self.ping_queued {
+                    self.heartbeat.on_pong(now, self.config.ping_interval);
+                }
+            }
             (PacketKind::Ping, Revision::V3) => {
                 self.heartbeat.on_ping(now, self.config.ping_interval, self.config.ping_timeout);
                 if !self.pong_queued {
@@ -455,7 +462,10 @@ impl Session {
         }
         if self.heartbeat.deadline(self.blocked.is_some()).is_some_and(|due| due <= now) {
             match self.heartbeat.on_time(now, self.config.ping_timeout) {
-                Some(Beat::Ping) => self.outbox.push(OutPacket::control(PacketKind::Ping, String::new())),
+                Some(Beat::Ping) => {
+                    self.ping_queued = true;
+                    self.outbox.push(OutPacket::control(PacketKind::Ping, String::new()));
+                }
                 Some(Beat::Lost) => return self.end(CloseReason::PingTimeout),
                 None => {}
             }
@@ -519,8 +529,10 @@ impl Session {
             Carrier::Socket { .. } if !writable => None,
             Carrier::Socket { .. } => {
                 if let Some(packet) = self.outbox.pop() {
-                    if packet.kind() == PacketKind::Pong {
-                        self.pong_queued = false;
+                    match packet.kind() {
+                        PacketKind::Pong => self.pong_queued = false,
+                        PacketKind::Ping => self.ping_queued = false,
+                        _ => {}
                     }
                     return Some(Output::Write(Link::Socket, packet));
                 }
@@ -560,6 +572,7 @@ impl Session {
             // What is queued goes out by itself: clients look at a close before the messages in front of it.
             polling.closed_unparked |= draining.is_some();
             self.pong_queued = false;
+            self.ping_queued = false;
             let packets: Vec<_> = self.outbox.take_all().into();
             let compress = packets.iter().any(OutPacket::wants_compression);
             return Some(self.release(ticket, &packets, compress));

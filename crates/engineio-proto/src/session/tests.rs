@@ -162,6 +162,26 @@ fn a_thousand_unasked_pongs_change_nothing() {
 }
 
 #[test]
+fn nothing_answers_a_ping_that_has_not_left() {
+    let mut story = Story::polling();
+    story.session.on_post().unwrap();
+    for _ in 0..100 {
+        story.pass(1_000);
+        story.feed("3");
+        assert!(story.session.queued_packets() <= 1, "a client that never asks for them collects pings");
+    }
+    assert_eq!(story.session.close_reason(), Some(CloseReason::PingTimeout));
+
+    let mut story = Story::polling();
+    story.get();
+    assert_eq!(story.pass(26_000), ["25000 #2:2"]);
+    story.feed("3");
+    assert_eq!(story.pass(25_000), NONE, "the next one waits for a GET");
+    story.get();
+    assert_eq!(story.asks(), ["#3:2"]);
+}
+
+#[test]
 fn a_v3_client_pings_and_is_given_up_without() {
     let mut story = Story::with(config(), Revision::V3, Transport::WebSocket);
     story.pass(20_000);

@@ -1,8 +1,14 @@
-//! One packet of the MessagePack parser. The input is the message.
+//! One packet of the MessagePack parser. The input is the message. What is valid travels once more through a parser from
+//! outside the crate, made of the same bytes.
 
-use socketio_proto::{AnyParser, Limits, Message, Packet, Violation};
+use std::sync::Arc;
 
-use crate::values::{owning_changes_nothing, send_again};
+use socketio_proto::{
+    AnyParser, Decoder, DynChunk, DynDecoder, DynPacket, EncodeError, Limits, Message, Packet, PacketKind, Parser,
+    Spread, Value, Violation,
+};
+
+use crate::values::{generous, owning_changes_nothing, send_again};
 
 /// MessagePack packets.
 pub fn sio_msgpack(data: &[u8]) {
@@ -22,6 +28,7 @@ pub fn sio_msgpack(data: &[u8]) {
             send_again(&parser, &packet);
             // What came as MessagePack can be sent on as JSON.
             send_again(&AnyParser::json(), &rooted(packet.clone()));
+            send_again(&AnyParser::custom(Arc::new(Foreign)), &packet);
         }
         Packet::Connect { data, .. } => {
             if let Some(Ok(value)) = data.as_ref().map(|data| data.value()) {
@@ -51,5 +58,45 @@ fn rooted(packet: Packet<'_>) -> Packet<'_> {
         Packet::Event { id, args, .. } => Packet::Event { namespace: "/".into(), id, args },
         Packet::Ack { id, args, .. } => Packet::Ack { namespace: "/".into(), id, args },
         other => other,
+    }
+}
+
+/// A parser as somebody else would write one.
+struct Foreign;
+
+#[derive(Debug)]
+struct ForeignDecoder(Decoder);
+
+impl Parser for Foreign {
+    fn encode(&self, packet: &DynPacket) -> Result<Vec<DynChunk>, EncodeError> {
+        let parser = AnyParser::msgpack();
+        let list = packet.data.as_ref().and_then(Value::as_array).unwrap_or_default();
+        let encoded = match (packet.kind, packet.id, list) {
+            (PacketKind::Event, id, [Value::String(name), args @ ..]) => {
+                parser.encode_event(&packet.namespace, id, name, &Spread(args), None, 1)?
+            }
+            (PacketKind::Ack, Some(id), args) => parser.encode_ack(&packet.namespace, id, &Spread(args), 1)?,
+            _ => return Err(EncodeError::Serialize("only events and answers".to_owned())),
+        };
+        Ok(encoded.iter().map(|chunk| DynChunk::Binary(chunk.data().to_vec())).collect())
+    }
+
+    fn decoder(&self) -> Box<dyn DynDecoder> {
+        Box::new(ForeignDecoder(AnyParser::msgpack().decoder(&generous())))
+    }
+}
+
+impl DynDecoder for ForeignDecoder {
+    fn add(&mut self, message: Message<'_>) -> Result<Option<DynPacket>, Violation> {
+        let Some(packet) = self.0.decode(message)? else { return Ok(None) };
+        let (kind, namespace) = (packet.kind(), packet.namespace().to_owned());
+        let (Packet::Event { id, args, .. } | Packet::Ack { id, args, .. }) = packet else {
+            return Err(Violation::Custom("only events and answers".to_owned()));
+        };
+        let mut list = args.values().map_err(|error| Violation::Custom(error.to_string()))?;
+        if kind == PacketKind::Event {
+            list.insert(0, args.name().into());
+        }
+        Ok(Some(DynPacket { kind, namespace, id, data: Some(Value::Array(list)) }))
     }
 }

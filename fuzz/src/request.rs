@@ -129,7 +129,11 @@ fn origins(origin: Option<&[u8]>, host: Option<&str>, site: Option<&str>) -> Vec
     let mut verdicts = Vec::new();
     for secure in [true, false] {
         let verdict = |policy: &Origins| policy.check(origin, host, secure, site);
-        verdicts.extend([&below, &exact, &same, &any].map(verdict));
+        for verdict in [&below, &exact, &same, &any].map(verdict) {
+            if !verdicts.contains(&verdict) {
+                verdicts.push(verdict);
+            }
+        }
         let Some(origin) = origin else { continue };
         if origin.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
             assert_eq!(verdict(&any), Err(OriginRefusal::Invalid));

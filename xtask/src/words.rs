@@ -44,7 +44,7 @@ fn in_file(name: &str, bytes: &[u8]) -> Vec<String> {
     wrong
 }
 
-/// `see example.org/root/` is a URL, `"/root/"` is a path.
+/// A path begins at the start of a word: behind a space, a quote or nothing. The same letters within a URL are none.
 fn begins_a_path(before: &str) -> bool {
     match before.chars().next_back() {
         None => true,

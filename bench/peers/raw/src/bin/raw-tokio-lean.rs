@@ -1,0 +1,149 @@
+//! As `raw-tokio`, with one read buffer and one write buffer per worker thread: an idle connection holds none.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use peer_raw::{Answered, Cast, MAX_INPUT, answer, open, port, tick};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+type Everybody = Arc<Mutex<Vec<UnboundedSender<Bytes>>>>;
+
+thread_local! {
+    /// The worker's input and output.
+    static SCRATCH: RefCell<(Vec<u8>, Vec<u8>)> = RefCell::new((vec![0; 64 << 10], Vec::new()));
+}
+
+#[tokio::main]
+async fn main() -> io::Result<()> {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port()))).await?;
+    println!("listening on {}", listener.local_addr()?.port());
+    let everybody = Everybody::default();
+    loop {
+        if let Ok((stream, _)) = listener.accept().await {
+            let _ = stream.set_nodelay(true);
+            let (sender, receiver) = unbounded_channel();
+            let mut connection = Connection {
+                stream,
+                rest: Vec::new(),
+                unsent: Vec::new(),
+                receiver,
+                sender: Some(sender),
+                everybody: everybody.clone(),
+            };
+            tokio::spawn(poll_fn(move |cx| connection.poll(cx).map(drop)));
+        }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    /// Input that is no whole frame yet.
+    rest: Vec<u8>,
+    /// Output that the socket would not take.
+    unsent: Vec<u8>,
+    receiver: UnboundedReceiver<Bytes>,
+    /// Until the WebSocket is open.
+    sender: Option<UnboundedSender<Bytes>>,
+    everybody: Everybody,
+}
+
+impl Connection {
+    /// Ready when the connection is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        SCRATCH.with_borrow_mut(|(scratch, out)| {
+            while !self.unsent.is_empty() {
+                let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unsent))?;
+                self.unsent.drain(..sent);
+            }
+            loop {
+                out.clear();
+                let mut taken = 0;
+                while let Poll::Ready(Some(frame)) = self.receiver.poll_recv(cx) {
+                    out.extend_from_slice(&frame);
+                    taken += 1;
+                }
+                let mut buffer = ReadBuf::new(scratch);
+                let read = match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(())) => Some(buffer.filled().len()),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => None,
+                };
+                match read {
+                    Some(0) => return Poll::Ready(Ok(())),
+                    Some(read) if !self.take(&mut scratch[..read], out) => return Poll::Ready(Ok(())),
+                    None if taken == 0 => return Poll::Pending,
+                    _ => {}
+                }
+                let mut sent = 0;
+                while sent < out.len() {
+                    match Pin::new(&mut self.stream).poll_write(cx, &out[sent..])? {
+                        Poll::Ready(written) => sent += written,
+                        Poll::Pending => {
+                            self.unsent.extend_from_slice(&out[sent..]);
+                            return Poll::Pending;
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    /// Answers input; `false` when the connection is over.
+    fn take(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> bool {
+        let Some(answered) = (if self.rest.is_empty() {
+            let answered = self.feed(input, out);
+            if let Some(answered) = &answered {
+                self.rest.extend_from_slice(&input[answered.consumed..]);
+            }
+            answered
+        } else {
+            let mut rest = std::mem::take(&mut self.rest);
+            rest.extend_from_slice(input);
+            let answered = self.feed(&mut rest, out);
+            match &answered {
+                Some(answered) if answered.consumed < rest.len() => {
+                    rest.drain(..answered.consumed);
+                    self.rest = rest;
+                }
+                _ => {}
+            }
+            answered
+        }) else {
+            return false;
+        };
+        if let Some(Cast { count, size }) = answered.cast {
+            let mut everybody = self.everybody.lock().unwrap_or_else(PoisonError::into_inner);
+            for index in 0..count {
+                let mut frame = Vec::new();
+                tick(&mut frame, index, size);
+                let frame = Bytes::from(frame);
+                everybody.retain(|sender| sender.send(frame.clone()).is_ok());
+            }
+        }
+        !answered.close && self.rest.len() <= MAX_INPUT
+    }
+
+    fn feed(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Option<Answered> {
+        let mut start = 0;
+        if self.sender.is_some() {
+            match open(input, out) {
+                None => return Some(Answered::default()),
+                Some(Err(())) => return None,
+                Some(Ok(end)) => start = end,
+            }
+            let everybody = &self.everybody;
+            everybody.lock().unwrap_or_else(PoisonError::into_inner).extend(self.sender.take());
+        }
+        let mut answered = answer(&mut input[start..], out);
+        answered.consumed += start;
+        Some(answered)
+    }
+}

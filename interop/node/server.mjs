@@ -27,8 +27,11 @@ const { values: options } = parseArgs({
     gate: flag,
     "loopback-hosts": flag, // ours alone: the npm server has no such check
     compress: flag,
+    // Spoils one feature, so that the suites can show that they notice. The reference server alone has this.
+    break: text(""),
   },
 });
+const broken = (feature) => options.break === feature;
 
 const http = createServer((_, response) => {
   response.writeHead(404);
@@ -40,7 +43,7 @@ const io = new Server(http, {
   pingTimeout: Number(options["ping-timeout"]),
   upgradeTimeout: Number(options["upgrade-timeout"]),
   connectTimeout: Number(options["connect-timeout"]),
-  maxHttpBufferSize: Number(options["max-payload"]),
+  maxHttpBufferSize: Number(options["max-payload"]) * (broken("beyond-limit") ? 100 : 1),
   allowEIO3: !options["no-eio3"],
   transports: options.transports.split(","),
   allowUpgrades: !options["no-upgrades"],
@@ -63,7 +66,7 @@ for (const name of ["/", "/chat", "/admin"]) {
 
 function authorize(socket, next) {
   const token = socket.handshake.auth?.token;
-  if (token === "secret") return next();
+  if (token === "secret" || broken("auth-refused")) return next();
   if (token !== "expired") return next(new Error("not authorized"));
   const error = new Error("token expired");
   error.data = { code: 4001, hint: "log in again" };
@@ -76,7 +79,7 @@ function serve(namespace, socket) {
   let key;
   let sequence = [];
   const roomsOf = () => [...socket.rooms].filter((room) => room !== socket.id).sort();
-  socket.on("disconnect", (reason) => key !== undefined && reasons.set(key, reason));
+  socket.on("disconnect", (reason) => key !== undefined && reasons.set(key, broken("disconnect") ? "transport close" : reason));
 
   /** Registers a handler; what it returns (an array) is the acknowledgement, if one is wanted. */
   const on = (event, handler) =>
@@ -93,22 +96,28 @@ function serve(namespace, socket) {
       if (answer) ack(...answer);
     });
 
-  now("echo", (...args) => void socket.emit("echo", ...args));
-  now("echo-ack", (...args) => args);
+  now("echo", (...args) => {
+    if (broken("emit")) args.pop();
+    if (broken("several-buffers")) args.reverse();
+    if (broken("namespace")) io.of("/").emit("echo", ...args);
+    socket.emit("echo", ...args);
+  });
+  now("echo-ack", (...args) => (broken("ack-client") ? args.slice(1) : args));
   now("kinds", (...args) => [args.map(kind)]);
   now("measure", (value) => {
     const bytes = typeof value === "string" ? Buffer.from(value) : Buffer.from(value);
-    return [kind(value), bytes.length, fnv(bytes)];
+    return [kind(value), bytes.length, broken("mixed-binary") ? 0 : fnv(bytes)];
   });
-  now("give", (what, n) => void socket.emit("gift", gift(what, n)));
+  now("give", (what, n) => void socket.emit("gift", gift(what, broken("big-payload") ? n - 1 : n)));
   on("ask", (...args) => new Promise((done) => {
+    if (broken("ack-server")) return done(args);
     socket.timeout(5000).emit("question", ...args, (error, ...answer) => done(error ? ["timeout"] : answer));
   }));
   on("ask-timeout", (ms) => new Promise((done) => {
     socket.timeout(ms).emit("silence", (error) => done([error ? "timeout" : "answered"]));
   }));
   now("count", (n) => {
-    for (let i = 0; i < n; i++) socket.emit("number", i);
+    for (let i = 0; i < n; i++) socket.emit("number", broken("order") ? i ^ 1 : i);
     socket.emit("number-end", n);
   });
   now("seq", (i) => void sequence.push(i));
@@ -125,7 +134,7 @@ function serve(namespace, socket) {
   now("send-to", (target, event, ...args) => {
     let to = target.from === "socket" ? socket.broadcast : namespace.except([]);
     if (target.to.length > 0) to = to.to(target.to);
-    if (target.except.length > 0) to = to.except(target.except);
+    if (target.except.length > 0 && !broken("rooms")) to = to.except(target.except);
     if (target.local) to = to.local;
     to.emit(event, ...args);
   });
@@ -133,10 +142,10 @@ function serve(namespace, socket) {
     namespace.to(room).timeout(ms).emit("vote", (error, answers) => done([error ? "timeout" : "complete", answers.sort()]));
   }));
   now("volatile", (n) => {
-    for (let i = 0; i < n; i++) socket.volatile.emit("volatile", i);
+    for (let i = 0; i < n; i++) (broken("volatile") ? socket : socket.volatile).emit("volatile", i);
     socket.emit("volatile-end", n);
   });
-  now("kick", () => void socket.conn.close());
+  now("kick", () => void (broken("reconnect") ? socket.disconnect(true) : socket.conn.close()));
   now("bye", (close) => void socket.disconnect(close));
   now("remember", (name) => {
     key = name;
@@ -147,9 +156,9 @@ function serve(namespace, socket) {
     {
       id: socket.id,
       namespace: namespace.name,
-      auth: socket.handshake.auth,
+      auth: broken("auth-accepted") ? {} : socket.handshake.auth,
       who: socket.handshake.query.who ?? null,
-      transport: socket.conn.transport.name,
+      transport: broken("transport") ? "carrier pigeon" : socket.conn.transport.name,
       revision: socket.conn.protocol,
     },
   ]);

@@ -34,11 +34,14 @@ enum Kind {
     Raw,
 }
 
+#[derive(Clone)]
 struct Cell {
     client: &'static str,
     transport: &'static str,
     kind: Kind,
     server: Vec<String>,
+    /// Only this feature, if there is one.
+    feature: Option<&'static str>,
 }
 
 impl Cell {
@@ -89,14 +92,18 @@ impl Peer {
 pub(crate) fn main(args: &[String]) -> Result<bool> {
     let mut args = args.to_vec();
     let server = crate::take_option(&mut args, "--server")?;
+    let self_check = crate::take_flag(&mut args, "--self-check");
     let jobs = crate::take_option(&mut args, "--jobs")?.map_or(Ok(2), |jobs| jobs.parse())?;
     let filter = if args.is_empty() { String::new() } else { args.remove(0) };
     crate::nothing_left(&args)?;
     let begin = Instant::now();
-    let peer = Peer::get(server.as_deref())?;
-    let count = run(&peer, &filter, jobs)?;
+    let (suite, count) = if self_check {
+        ("interop: self-check", self_check_run(jobs)?)
+    } else {
+        ("interop", run(&Peer::get(server.as_deref())?, &filter, jobs)?)
+    };
     let mut report = Report::default();
-    report.add("interop", count, begin.elapsed());
+    report.add(suite, count, begin.elapsed());
     report.print(begin.elapsed());
     Ok(count.failed == 0)
 }
@@ -107,6 +114,27 @@ pub(crate) fn run(peer: &Peer, filter: &str, jobs: usize) -> Result<Count> {
     if cells.is_empty() {
         return Err(format!("no client and transport match `{filter}`").into());
     }
+    let results = run_cells(peer, &cells, jobs)?;
+
+    let mut count = Count::default();
+    for test in results.iter().flatten() {
+        count += Count { passed: usize::from(test.passed), failed: usize::from(!test.passed), skipped: 0 };
+    }
+    let columns: Vec<(&Cell, &[Test])> = cells.iter().zip(results.iter().map(Vec::as_slice)).collect();
+    print!("{}", table(&columns));
+    for (cell, tests) in &columns {
+        for test in tests.iter().filter(|test| !test.passed) {
+            println!("\nFAIL {} {}", cell.name(), test.name);
+            for line in &test.why {
+                println!("    {line}");
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// Runs cells, some at a time, and returns their tests in the order of the cells.
+fn run_cells(peer: &Peer, cells: &[Cell], jobs: usize) -> Result<Vec<Vec<Test>>> {
     crate::install::npm("interop/node")?;
     let mut pythons = BTreeMap::new();
     for cell in cells.iter().filter(|cell| cell.kind == Kind::Python) {
@@ -136,20 +164,47 @@ pub(crate) fn run(peer: &Peer, filter: &str, jobs: usize) -> Result<Count> {
         }
     });
     let results = results.into_inner().unwrap_or_else(|poison| poison.into_inner());
+    Ok(results.into_values().collect())
+}
 
-    let mut count = Count::default();
-    for test in results.values().flatten() {
-        count += Count { passed: usize::from(test.passed), failed: usize::from(!test.passed), skipped: 0 };
-    }
-    let columns: Vec<(&Cell, &[Test])> = cells.iter().zip(results.values().map(Vec::as_slice)).collect();
-    print!("{}", table(&columns));
-    for (cell, tests) in &columns {
-        for test in tests.iter().filter(|test| !test.passed) {
-            println!("\nFAIL {} {}", cell.name(), test.name);
-            for line in &test.why {
-                println!("    {line}");
-            }
+/// What the reference server can spoil (`--break`), each the name of the test that has to notice.
+const FEATURES: &[&str] = &[
+    "emit",
+    "order",
+    "ack-client",
+    "ack-server",
+    "mixed-binary",
+    "several-buffers",
+    "namespace",
+    "auth-accepted",
+    "auth-refused",
+    "rooms",
+    "volatile",
+    "reconnect",
+    "disconnect",
+    "big-payload",
+    "beyond-limit",
+    "transport",
+];
+
+/// Spoils every feature of the reference server once and wants its test to fail, in both languages.
+fn self_check_run(jobs: usize) -> Result<Count> {
+    let peer = Peer::get(Some("node"))?;
+    let mut spoiled = Vec::new();
+    for cell in cells().into_iter().filter(|cell| matches!(cell.name().as_str(), "sio4/upgrade" | "py5/websocket")) {
+        for feature in FEATURES {
+            let server = vec!["--break".to_owned(), (*feature).to_owned()];
+            spoiled.push(Cell { server, feature: Some(feature), ..cell.clone() });
         }
+    }
+    let mut count = Count::default();
+    for (cell, tests) in spoiled.iter().zip(run_cells(&peer, &spoiled, jobs)?) {
+        let feature = cell.feature.unwrap_or_default();
+        let noticed = tests.iter().any(|test| test.name == feature && !test.passed);
+        if !noticed {
+            println!("FAIL {}: nobody noticed that {feature} is broken", cell.name());
+        }
+        count += Count { passed: usize::from(noticed), failed: usize::from(!noticed), skipped: 0 };
     }
     Ok(count)
 }
@@ -159,10 +214,10 @@ fn cells() -> Vec<Cell> {
     for (client, kind, server) in CLIENTS {
         for transport in TRANSPORTS {
             let server = server.iter().map(|arg| (*arg).to_owned()).collect();
-            cells.push(Cell { client, transport, kind: *kind, server });
+            cells.push(Cell { client, transport, kind: *kind, server, feature: None });
         }
     }
-    cells.push(Cell { client: "raw", transport: "fixtures", kind: Kind::Raw, server: Vec::new() });
+    cells.push(Cell { client: "raw", transport: "fixtures", kind: Kind::Raw, server: Vec::new(), feature: None });
     cells
 }
 
@@ -173,9 +228,14 @@ fn run_cell(peer: &Peer, cell: &Cell, python: Option<&str>) -> Result<Vec<Test>>
     let mut server = Server::start(program, &args)?;
     let url = format!("http://127.0.0.1:{}", server.port);
     let job = match cell.kind {
-        Kind::Node => Job::new("node").args(["--test-force-exit", "--test-reporter=tap", "interop/node/suite.mjs"]),
+        Kind::Node => {
+            let only = cell.feature.map(|feature| format!("--test-name-pattern=^{feature}$"));
+            let args = ["--test-force-exit", "--test-reporter=tap"].into_iter().chain(only.as_deref());
+            Job::new("node").args(args.chain(["interop/node/suite.mjs"]))
+        }
         Kind::Raw => Job::new("node").args(["--test-force-exit", "--test-reporter=tap", "interop/node/raw.mjs"]),
-        Kind::Python => Job::new(python.ok_or("no Python")?).args(["interop/python/suite.py", &url, cell.transport]),
+        Kind::Python => Job::new(python.ok_or("no Python")?)
+            .args(["interop/python/suite.py", &url, cell.transport].into_iter().chain(cell.feature)),
     };
     let peer_is = match peer {
         Peer::Ours(_) => "ours",
@@ -219,6 +279,9 @@ fn parse_tap(lines: &[String]) -> Vec<Test> {
                 continue;
             }
         };
+        if rest.contains(" # SKIP") {
+            continue;
+        }
         let name = rest.split_once(" - ").map_or(rest, |(_, name)| name);
         tests.push(Test { name: name.trim().to_owned(), passed, why: Vec::new() });
     }
@@ -317,13 +380,14 @@ mod tests {
         assert_eq!((tests[0].name.as_str(), tests[0].passed, tests[0].why.len()), ("emit", true, 0));
         assert_eq!((tests[1].name.as_str(), tests[1].passed), ("order", false));
         assert!(tests[1].why.iter().any(|line| line.contains("error: 'x'")));
+        assert_eq!(parse_tap(&lines("ok 1 - emit # SKIP not asked for\n1..1")), []);
         let tests = parse_tap(&lines("ok 1 - emit\nnot ok 2 - rooms\n# AssertionError: b\n1..2"));
         assert_eq!(tests[1].why.first().map(String::as_str), Some("# AssertionError: b"));
     }
 
     #[test]
     fn the_table_names_every_cell() {
-        let cell = |transport| Cell { client: "sio4", transport, kind: Kind::Node, server: Vec::new() };
+        let cell = |transport| Cell { client: "sio4", transport, kind: Kind::Node, server: Vec::new(), feature: None };
         let (polling, websocket) = (cell("polling"), cell("websocket"));
         let ok = |name: &str| Test { name: name.into(), passed: true, why: vec![] };
         let fail = |name: &str| Test { name: name.into(), passed: false, why: vec![] };

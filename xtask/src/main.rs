@@ -27,6 +27,7 @@ cargo xtask <command>
   interop [filter] [--server rust|node] [--jobs N]
                              real clients against our server (or against the Node server, to check the tests);
                              the filter is a part of `client/transport`, for example `sio4/` or `python`
+  interop --self-check       breaks every feature of the Node server once and wants its test to fail
   hostile [filter] [--server rust|node]
                              the catalogue of hostile input
   conformance [--full]       the Autobahn cases: the short set, or all of them

@@ -21,9 +21,9 @@ const PROFILES: &[(&str, &[&str])] = &[
     // A connection that never asks for a namespace, a probe that goes no further, a pong that stays away.
     (
         "short",
-        &["--ping-interval", "400", "--ping-timeout", "300", "--upgrade-timeout", "500", "--connect-timeout", "700"],
+        &["--ping-interval", "1000", "--ping-timeout", "800", "--upgrade-timeout", "1000", "--connect-timeout", "2000"],
     ),
-    ("slow-ping", &["--upgrade-timeout", "500", "--connect-timeout", "700"]),
+    ("slow-ping", &["--upgrade-timeout", "1000", "--connect-timeout", "2000"]),
     ("deflate", &["--compress"]),
 ];
 

@@ -743,7 +743,8 @@ impl Run {
             let unknown = poll.status == 400 && crate::wire::find(&poll.body, b"\"code\":1").is_some();
             let close = if self.revision == 3 { b"1:1".as_slice() } else { b"1" };
             let closed = poll.status == 200 && poll.body.ends_with(close);
-            if !closed && !(by_engine && unknown) {
+            let expected = closed || (by_engine && unknown);
+            if !expected {
                 return Err(format!("the next poll: {}", describe(&poll)));
             }
             return self.gone();

@@ -21,15 +21,17 @@ pub fn eio_request(data: &[u8]) {
 
     paths(&path);
     let parsed = queries(&query);
-    let refusals = origins(origin, host.as_deref(), site.as_deref());
+    let origins = origins(origin, host.as_deref(), site.as_deref());
     hosts(host.as_deref());
     let method = method.unwrap_or_default();
     let is_upgrade = method.ends_with('+');
     cors(CorsRequest { is_options: method == "OPTIONS", origin, request_headers: asked });
-    for origin in refusals {
+    let mut refused = Vec::new();
+    for origin in origins {
         let method = Method::from_name(method.trim_end_matches('+'));
-        requests(Request { method, is_upgrade, query: &parsed, origin });
+        requests(Request { method, is_upgrade, query: &parsed, origin }, &mut refused);
     }
+    refused.iter().for_each(check_refusal);
 }
 
 fn paths(path: &str) {
@@ -60,7 +62,7 @@ fn queries(query: &str) -> Query<'_> {
     parsed
 }
 
-fn requests(request: Request<'_>) {
+fn requests(request: Request<'_>, refused: &mut Vec<Refusal>) {
     let facts = |transport, upgrading, revision| SessionFacts { revision, transport, upgrading };
     let sessions = [
         None,
@@ -106,7 +108,11 @@ fn requests(request: Request<'_>) {
                     }
                 }
                 Err(Rejection::MethodNotAllowed) => assert!(query.sid().is_some() && request.method == Method::Other),
-                Err(Rejection::Refused(refusal)) => check_refusal(&refusal),
+                Err(Rejection::Refused(refusal)) => {
+                    if !refused.contains(&refusal) {
+                        refused.push(refusal);
+                    }
+                }
             }
         }
     }

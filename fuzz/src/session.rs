@@ -327,12 +327,17 @@ impl World {
         let was_open = self.session.is_open();
         let was_empty = self.session.queued_packets() == 0;
         let before = self.session.queued_bytes();
+        let at_once = self.session.is_writable(self.writable);
         match self.session.send(frames) {
             Ok(()) => {
                 assert!(was_open);
                 self.queued.extend(numbers);
+                if at_once && !self.lazy {
+                    self.settle();
+                    assert!(self.queued.is_empty(), "a writable session keeps nothing");
+                }
                 if was_empty {
-                    let bytes = self.session.queued_bytes() - before;
+                    let bytes = self.session.queued_bytes().saturating_sub(before);
                     self.largest = (self.largest.0.max(bytes), self.largest.1.max(count));
                 }
             }

@@ -132,8 +132,20 @@ impl Session {
     /// [`SendError::Closed`] after the end; [`SendError::Full`] when the queue is over its limit: the session is then
     /// being closed as a slow consumer.
     pub fn send(&self, frames: impl IntoIterator<Item = Frame>) -> Result<(), SendError> {
+        self.send_then(frames, || ())
+    }
+
+    /// [`Session::send`], and `then` before any of it can leave: whoever has seen these messages finds it done.
+    ///
+    /// `then` runs under the session's lock, whatever becomes of the messages: it must be short and must not use the
+    /// session.
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn send_then(&self, frames: impl IntoIterator<Item = Frame>, then: impl FnOnce()) -> Result<(), SendError> {
         let mut core = self.0.lock();
         let result = core.machine.send(frames);
+        then();
         if !matches!(result, Err(machine::SendError::Closed)) {
             core.wake_to_write();
         }

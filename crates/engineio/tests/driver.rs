@@ -139,6 +139,25 @@ async fn a_handler_that_never_comes_back_ends_the_session() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_application_that_is_always_behind_but_gets_on_is_not_stalled() {
+    let world = World::new(|builder| builder);
+    let mut client = world.open_socket(1 << 20).await;
+    for _ in 0..100 {
+        client.send("4busy").await;
+    }
+    for second in 1..60 {
+        sleep(SECOND / 2).await;
+        assert_eq!(world.seen.take_messages(), ["busy"], "one message at a time, in second {second}");
+        sleep(SECOND / 2).await;
+        if second % 20 == 0 {
+            client.send("3").await;
+        }
+        world.seen.free();
+    }
+    assert_eq!(world.seen.closed(), [] as [String; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_application_that_panics_costs_its_session_and_nothing_else() {
     let world = World::new(|builder| builder);
     let mut victim = world.open_socket(1 << 16).await;

@@ -317,10 +317,15 @@ impl Core {
         let data = Connected { sid: socket.id() };
         let parser = &inner.nsp.env.parser;
         match parser.encode_connect(self.machine.revision(), &inner.nsp.name, Some(&data), HEADROOM) {
-            Ok(encoded) => drop(socket.deliver(&frames(encoded, true), false)),
-            Err(error) => tracing::error!(%error, "a CONNECT packet could not be encoded"),
+            // A client that has its answer is connected for everybody, and nothing reaches it before.
+            Ok(encoded) => drop(self.client.session.send_then(frames(encoded, true), || inner.connected())),
+            Err(error) => {
+                tracing::error!(%error, "a CONNECT packet could not be encoded");
+                inner.connected();
+            }
         }
-        inner.connected();
+        // Another task may have asked for a room at the last moment.
+        inner.join_early();
         tracing::info!(namespace = %inner.nsp.name, socket = inner.short_id(), "connected");
         member.lane.connect(futures);
     }

@@ -381,18 +381,25 @@ impl SocketInner {
             let added = rooms.add(self.id.clone(), Socket(Arc::clone(self)));
             drop(rooms);
             drop((former, added));
+        } else {
+            drop(rooms);
         }
+        self.join_early();
     }
 
-    /// CONNECT has been queued: from now on broadcasts reach the socket, and it is in the rooms that it joined early.
-    pub(crate) fn connected(&self) {
-        let mut rare = self.rare.lock();
-        let early = rare.as_deref_mut().map(|rare| std::mem::take(&mut rare.early_rooms)).unwrap_or_default();
+    /// Joins the rooms that were asked for while the socket was connecting.
+    pub(crate) fn join_early(&self) {
+        let early =
+            self.rare.lock().as_deref_mut().map(|rare| std::mem::take(&mut rare.early_rooms)).unwrap_or_default();
         if !early.is_empty()
             && let Err(error) = self.nsp.rooms.lock().join(&self.id, early)
         {
             tracing::warn!(namespace = %self.nsp.name, %error, "rooms that middleware joined are full");
         }
+    }
+
+    /// CONNECT has been queued: from now on broadcasts reach the socket. Called under the session's lock.
+    pub(crate) fn connected(&self) {
         self.phase.store(Phase::Connected as u8, Ordering::Release);
     }
 

@@ -48,7 +48,7 @@ impl Seen {
     }
 }
 
-/// Records everything; answers `echo:x` with `x` and panics at `panic`.
+/// Records everything; answers `echo:x` with `x`, takes nothing more after `busy`, and panics at `panic`.
 pub struct Recorder(pub Arc<Seen>);
 
 pub struct Recording {
@@ -73,6 +73,9 @@ impl Connection for Recording {
         };
         if let Some(echo) = text.strip_prefix("echo:") {
             let _ = self.session.send([frame(echo)]);
+        }
+        if text == "busy" {
+            self.seen.busy.store(true, Ordering::SeqCst);
         }
         assert!(text != "panic", "the application was asked to panic");
         self.seen.messages.lock().unwrap().push(text);

@@ -4,6 +4,7 @@
 //! can be ended as a group, [`install`] brings what a suite needs, [`report`] adds up counts. Nothing here is published.
 
 mod arrows;
+mod bench;
 mod check;
 mod conformance;
 mod fuzz;
@@ -12,6 +13,7 @@ mod install;
 mod interop;
 mod process;
 mod report;
+mod soak;
 mod suites;
 mod words;
 
@@ -33,6 +35,9 @@ cargo xtask <command>
   conformance [--full]       the Autobahn cases: the short set, or all of them
   fuzz [target] [--seconds N] [--replay]
                              runs the fuzz targets for a while (20 s each), or replays their corpora
+  soak                       100,000 first events and 20,000 random schedules, in release
+  bench memory [--connections N] | bench [scenario] [--peers a,b]
+                             what an idle connection costs; or ours beside other servers, see bench/README.md
 ";
 
 /// What went wrong, in words for a person.
@@ -50,6 +55,8 @@ fn main() -> ExitCode {
         "hostile" => hostile::main(&rest),
         "conformance" => conformance::main(&rest),
         "fuzz" => fuzz::main(&rest),
+        "soak" => soak::main(&rest),
+        "bench" => bench::main(&rest),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(true)

@@ -187,6 +187,8 @@ impl<A: Application> Driver<A> {
             session.0.lock().machine.set_blocked(std_now, true);
             return false;
         }
+        // It got on, however soon it is behind again: a stall is counted from the last message that it took.
+        session.0.lock().machine.set_blocked(std_now, false);
         let revision = session.revision();
         let patience = self.engine.machine.limits.message_timeout;
         let end = with_scratch(|scratch| {

@@ -42,7 +42,7 @@ fn attempt(report: &mut Report, suite: &str, run: impl FnOnce(&mut Report) -> Re
 fn rust(report: &mut Report) -> Result<()> {
     let nextest = Job::cargo(["nextest", "--version"]).quiet().run()?.success;
     let tests = if nextest {
-        vec!["nextest", "run", "--workspace", "--locked", "--no-fail-fast", "--no-tests", "pass"]
+        vec!["nextest", "run", "--config-file", "xtask/nextest.toml", "--workspace", "--locked", "--no-fail-fast"]
     } else {
         // Doc tests have a row of their own.
         vec!["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"]

@@ -30,12 +30,15 @@ impl Count {
 }
 
 /// Adds up every summary line of cargo test, cargo nextest, and the plain line `N passed, N failed`.
+///
+/// nextest shows what a failed test printed, the summary of its own process included: where nextest has spoken, only its
+/// line counts.
 pub(crate) fn count(lines: &[String]) -> Count {
     let mut total = Count::default();
-    for line in lines {
-        let line = without_colour(line);
-        let line = line.trim();
-        if line.starts_with("test result: ") || line.starts_with("Summary [") || is_plain(line) {
+    let lines: Vec<String> = lines.iter().map(|line| without_colour(line).trim().to_owned()).collect();
+    let nextest = lines.iter().any(|line| line.starts_with("Summary ["));
+    for line in &lines {
+        if line.starts_with("Summary [") || (!nextest && (line.starts_with("test result: ") || is_plain(line))) {
             total += Count {
                 passed: number_before(line, "passed"),
                 failed: number_before(line, "failed") + number_before(line, "timed out"),
@@ -169,6 +172,15 @@ mod tests {
         fn check(line: &str, passed: usize, failed: usize, skipped: usize) {
             assert_eq!(count(&[line.to_owned()]), Count { passed, failed, skipped }, "line: {line:?}");
         }
+    }
+
+    #[test]
+    fn a_failed_test_is_counted_once() {
+        let lines = [
+            "    test result: FAILED. 0 passed; 1 failed; 0 ignored",
+            "     Summary [ 1.0s] 2 tests run: 1 passed, 1 failed, 0 skipped",
+        ];
+        assert_eq!(count(&lines.map(str::to_owned)), Count { passed: 1, failed: 1, skipped: 0 });
     }
 
     #[test]

@@ -18,9 +18,9 @@ async fn clients_that_come_and_go_leave_nothing_behind() {
         println!("seed {seed}");
         let ledger = Arc::new(promises::Ledger::default());
         let builder = promises::builder(&ledger)
-            .ping_interval(Duration::from_millis(1_500))
-            .ping_timeout(Duration::from_millis(1_500))
-            .upgrade_timeout(Duration::from_millis(1_500));
+            .ping_interval(Duration::from_secs(4))
+            .ping_timeout(Duration::from_secs(4))
+            .upgrade_timeout(Duration::from_secs(4));
         let mut running = serve(builder).await.unwrap();
         let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let before = tasks();

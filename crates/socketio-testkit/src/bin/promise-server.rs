@@ -22,7 +22,10 @@ async fn main() -> std::io::Result<()> {
             _ => return Err(std::io::Error::other(format!("what is {option}?"))),
         };
     }
-    let running = socketio_testkit::serve(builder).await?;
+    // A crowd that opens its sessions together comes back late on a slow machine.
+    let mut limits = socketio::Limits::default();
+    limits.first_activity_timeout = Duration::from_secs(120);
+    let running = socketio_testkit::serve(builder.limits(limits)).await?;
     println!("listening on {}", running.addr.port());
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {

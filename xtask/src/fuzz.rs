@@ -56,8 +56,8 @@ fn run(program: &str, target: &str, seconds: u64) -> Result<bool> {
     // Names the subcommand like cargo would. Sanitizers are the compiler's own; only the flag is not stable.
     let args = ["fuzz", "run", target, "--", &time, "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"];
     let job = Job::new(program).args(args).env("RUSTC_BOOTSTRAP", "1");
-    // Ten minutes more for the build of the first target.
-    Ok(job.seconds(seconds + 600).run()?.success)
+    // The first target builds everything with the sanitizer.
+    Ok(job.seconds(seconds + 1500).run()?.success)
 }
 
 /// The files of `fuzz/fuzz_targets`, by name.

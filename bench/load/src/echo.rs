@@ -121,7 +121,7 @@ pub fn closed_loop(options: &Options, world: &mut World, meter: &mut Meter) -> R
         world.send(index, |out| (0..options.window).for_each(|_| call.stamp(state.emit(now), out)));
     }
     let mut problem = None;
-    while problem.is_none() && meter.goes_on()? {
+    while problem.is_none() && meter.goes_on(world)? {
         world.turn(TURN, |index, event, out, now| {
             match outs[index].finished(&event, &call, meter) {
                 Ok(Some(emitted)) => {
@@ -148,7 +148,7 @@ pub fn open_loop(options: &Options, world: &mut World, meter: &mut Meter) -> Res
     meter.start();
     let (started, interval) = (Instant::now(), 1.0 / options.rate);
     let (mut emitted, mut latest, mut problem) = (0_u64, Duration::ZERO, None);
-    while problem.is_none() && meter.goes_on()? {
+    while problem.is_none() && meter.goes_on(world)? {
         let now = Instant::now();
         loop {
             let due = started + Duration::from_secs_f64(emitted as f64 * interval);
@@ -225,7 +225,7 @@ pub fn polling(options: &Options, world: &mut World, meter: &mut Meter) -> Resul
         world.send(*index, |out| post(session, out, Instant::now()));
     }
     let (mut problem, mut to_post) = (None, Vec::new());
-    while problem.is_none() && meter.goes_on()? {
+    while problem.is_none() && meter.goes_on(world)? {
         world.turn(TURN, |index, event, out, now| {
             let (number, is_post, _) = owner[index];
             let session = &mut all[number].1;

@@ -60,7 +60,7 @@ pub fn cast(options: &Options, world: &mut World, meter: &mut Meter) -> Result<M
     let mut began = Instant::now();
     let mut problem = None;
     meter.start();
-    while problem.is_none() && meter.goes_on()? {
+    while problem.is_none() && meter.goes_on(world)? {
         if missing == 0 {
             missing = all;
             began = Instant::now();
@@ -133,7 +133,7 @@ pub fn rooms(options: &Options, world: &mut World, meter: &mut Meter) -> Result<
         missing[room] = MEMBERS * options.count;
         say(world, room);
     }
-    while problem.is_none() && meter.goes_on()? {
+    while problem.is_none() && meter.goes_on(world)? {
         world.turn(TURN, |index, event, _, _| {
             match event {
                 Event::Text(text) if ticks.take(index, text) => {
@@ -180,7 +180,7 @@ pub fn churn(options: &Options, world: &mut World, meter: &mut Meter) -> Result<
     for &index in moving {
         world.send(index, |out| calls[0].stamp(FIRST_ID, out));
     }
-    while problem.is_none() && meter.goes_on()? {
+    while problem.is_none() && meter.goes_on(world)? {
         if missing == 0 {
             missing = staying.len() * options.count;
             world.send(staying[0], |out| wire::frame(out, wire::TEXT, ask.as_bytes()));
@@ -235,7 +235,7 @@ pub fn slow(options: &Options, world: &mut World, meter: &mut Meter) -> Result<M
     let before = process::memory(options.pid).0;
     meter.start();
     let mut began = Instant::now();
-    while problem.is_none() && meter.goes_on()? {
+    while problem.is_none() && meter.goes_on(world)? {
         if missing == 0 {
             (missing, began, casts) = (quick.len() * options.count, Instant::now(), casts + 1);
             world.send(quick[0], |out| wire::frame(out, wire::TEXT, ask.as_bytes()));

@@ -40,10 +40,12 @@ pub struct Options {
     rate: f64,
     warmup: Duration,
     seconds: Duration,
+    /// Whether the generator sleeps when it has nothing to do.
+    sleep: bool,
 }
 
 const USAGE: &str = "load SCENARIO --port N --pid N [--connections N] [--window N] [--size N] [--count N] [--rate N] \
-                     [--warmup S] [--seconds S]\n\
+                     [--warmup S] [--seconds S] [--sleep]\n\
                      scenarios: echo obj bin open polling cast rooms churn slow connect upgrade \
                      idle-websocket idle-polling idle-http";
 
@@ -58,7 +60,7 @@ fn main() {
 }
 
 fn run(options: &Options) -> Result<Value> {
-    let mut world = World::new(options.port)?;
+    let mut world = World::new(options.port, !options.sleep)?;
     let mut meter = Meter::new(options);
     let extra = match options.scenario.as_str() {
         "echo" | "obj" | "bin" => echo::closed_loop(options, &mut world, &mut meter)?,
@@ -97,8 +99,13 @@ impl Options {
             rate: 20_000.0,
             warmup: Duration::from_millis(300),
             seconds: Duration::from_secs(1),
+            sleep: false,
         };
         while let Some(name) = args.next() {
+            if name == "--sleep" {
+                options.sleep = true;
+                continue;
+            }
             let value = args.next().ok_or_else(|| format!("{name} needs a value\n{USAGE}"))?;
             let problem = |error: &dyn std::fmt::Display| format!("{name} {value}: {error}");
             let number = || value.parse::<usize>().map_err(|error| problem(&error));

@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use crate::process::{self, Cpu};
+use crate::world::World;
 use crate::{Options, Result};
 
 /// How long a run may pass without a single operation before it counts as hung.
@@ -17,16 +18,19 @@ struct Reading {
     at: Instant,
     server: Cpu,
     load: Cpu,
+    /// How long the generator had nothing to do.
+    idle: Duration,
     /// All cores: busy, and taken away by the host.
     machine: (f64, f64),
 }
 
 impl Reading {
-    fn now(server: u32) -> Self {
+    fn now(server: u32, world: &World) -> Self {
         Self {
             at: Instant::now(),
             server: process::cpu(server),
             load: process::cpu(std::process::id()),
+            idle: world.idle(),
             machine: process::machine(),
         }
     }
@@ -38,6 +42,7 @@ struct Spent {
     wall: f64,
     server: Cpu,
     load: Cpu,
+    idle: f64,
     others: f64,
     steal: f64,
 }
@@ -83,7 +88,7 @@ impl Meter {
     ///
     /// # Errors
     /// When nothing has happened for so long that nothing will.
-    pub fn goes_on(&mut self) -> Result<bool> {
+    pub fn goes_on(&mut self, world: &World) -> Result<bool> {
         let now = Instant::now();
         let progress = self.operations + self.warm_operations;
         if progress != self.last_progress.1 {
@@ -93,15 +98,16 @@ impl Meter {
         }
         match self.from {
             None if now.duration_since(self.started) >= self.options.warmup => {
-                self.from = Some(Reading::now(self.options.pid));
+                self.from = Some(Reading::now(self.options.pid, world));
             }
             Some(from) if now.duration_since(from.at) >= self.options.seconds => {
-                let end = Reading::now(self.options.pid);
+                let end = Reading::now(self.options.pid, world);
                 let (server, load) = (end.server - from.server, end.load - from.load);
                 self.spent = Some(Spent {
                     wall: end.at.duration_since(from.at).as_secs_f64(),
                     server,
                     load,
+                    idle: (end.idle - from.idle).as_secs_f64(),
                     others: end.machine.0 - from.machine.0 - server.total - load.total,
                     steal: end.machine.1 - from.machine.1,
                 });
@@ -132,9 +138,10 @@ impl Meter {
 
     /// The figures of the run.
     pub fn report(&self) -> Map<String, Value> {
-        let Spent { wall, server, load, others, steal } = self.spent.unwrap_or_default();
+        let Spent { wall, server, load, idle, others, steal } = self.spent.unwrap_or_default();
         let (wall, operations) = (wall.max(1e-9), self.operations.max(1) as f64);
-        let load_share = load.total / wall;
+        // Whether it spins or sleeps, what it does is what it spends while there is something to do.
+        let load_share = if self.options.sleep { load.total / wall } else { 1.0 - idle / wall };
         let micros = |quantile: f64| self.latency.value_at_quantile(quantile) as f64 / 1e3;
         let kernel_and_user = (server.user + server.system).max(1e-9);
         crate::figures([
@@ -145,9 +152,9 @@ impl Meter {
             ("cpu_per_million", json!(server.total / operations * 1e6)),
             ("server_cpu_share", json!(server.total / wall)),
             ("server_user_share", json!(server.user / kernel_and_user)),
-            ("load_cpu_share", json!(load_share)),
-            ("load_cpu_per_million", json!(load.total / operations * 1e6)),
-            ("load_bound", json!(self.options.scenario != "open" && load_share > 0.85)),
+            ("load_busy_share", json!(load_share)),
+            ("load_cpu_per_million", json!(load_share * wall / operations * 1e6)),
+            ("load_bound", json!(self.options.scenario != "open" && load_share > 0.9)),
             ("others_cpu_share", json!((others / wall).max(0.0))),
             ("steal_share", json!(steal / wall)),
             ("out_of_order", json!(self.out_of_order)),

@@ -17,7 +17,7 @@ pub fn connect(options: &Options, world: &mut World, meter: &mut Meter) -> Resul
     let mut dialled: Vec<Instant> = Vec::new();
     let (mut open, mut lost) = (0, 0);
     meter.start();
-    while meter.goes_on()? {
+    while meter.goes_on(world)? {
         while open < options.window {
             let now = Instant::now();
             let index = world.websocket(None)?;
@@ -76,7 +76,7 @@ pub fn upgrade(options: &Options, world: &mut World, meter: &mut Meter) -> Resul
     meter.start();
     // The climb that a connection belongs to.
     let mut by_connection: Vec<usize> = Vec::new();
-    while meter.goes_on()? {
+    while meter.goes_on(world)? {
         for (number, slot) in climbs.iter_mut().enumerate() {
             if slot.is_none() {
                 let (started, get) = (Instant::now(), world.http()?);

@@ -56,10 +56,16 @@ pub struct World {
     free: Vec<usize>,
     scratch: Vec<u8>,
     pub port: u16,
+    /// Whether to wait for input without sleeping.
+    spin: bool,
+    /// How long nothing had arrived, in all.
+    idle: Duration,
 }
 
 impl World {
-    pub fn new(port: u16) -> io::Result<Self> {
+    /// A world of no connections. With `spin` it never sleeps: on the loopback a send wakes the receiver on the sender's
+    /// account, so a generator that sleeps makes the servers pay for waking it, and the more the less it has to do.
+    pub fn new(port: u16, spin: bool) -> io::Result<Self> {
         Ok(Self {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
@@ -67,7 +73,14 @@ impl World {
             free: Vec::new(),
             scratch: vec![0; 256 << 10],
             port,
+            spin,
+            idle: Duration::ZERO,
         })
+    }
+
+    /// How long nothing had arrived, in all, to the last turn.
+    pub fn idle(&self) -> Duration {
+        self.idle
     }
 
     /// Opens a WebSocket, of a new session or of the one with this id.
@@ -147,9 +160,23 @@ impl World {
         wait: Duration,
         mut on: impl FnMut(usize, Event<'_>, &mut Vec<u8>, Instant) -> Flow,
     ) -> io::Result<()> {
-        if let Err(error) = self.poll.poll(&mut self.events, Some(wait)) {
-            return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
+        let began = Instant::now();
+        let mut waited = Duration::ZERO;
+        loop {
+            let left = if self.spin { Duration::ZERO } else { wait };
+            if let Err(error) = self.poll.poll(&mut self.events, Some(left)) {
+                return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
+            }
+            if !self.events.is_empty() {
+                break;
+            }
+            waited = began.elapsed();
+            if waited >= wait {
+                self.idle += waited;
+                return Ok(());
+            }
         }
+        self.idle += waited;
         for event in &self.events {
             let index = event.token().0;
             let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else { continue };

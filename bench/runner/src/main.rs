@@ -42,8 +42,11 @@ cargo run --release -p runner -- [SCENARIO ...] [OPTIONS]
   --seconds S      seconds of one measurement (default: 1)
   --summary        writes bench/SUMMARY.md, which is committed
   --no-build       takes the binaries as they are
-  --server-core N  the core of the servers (default: 0)
+  --server-core N  the core of the servers (default: 0); `0,1` gives a server two workers
   --load-core N    the core of the generator (default: 1)
+  --realtime       servers and generator go before all other processes (needs root): right figures on a busy machine,
+                   which hardly moves meanwhile; not for latencies, for the kernel lets others in for 50 ms a second
+  --sleep          the generator sleeps when it has nothing to do; each server then pays for waking it
   --plot FILE      draws an older results/*.json again and exits
   --list           lists scenarios and peers";
 
@@ -54,8 +57,12 @@ struct Options {
     seconds: f64,
     summary: bool,
     build: bool,
-    server_core: usize,
-    load_core: usize,
+    server_core: String,
+    load_core: String,
+    /// Whether other processes must wait.
+    realtime: bool,
+    /// Whether the generator sleeps when it has nothing to do.
+    sleep: bool,
 }
 
 fn main() {
@@ -95,8 +102,10 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>> {
         seconds: 1.0,
         summary: false,
         build: true,
-        server_core: 0,
-        load_core: 1,
+        server_core: "0".to_owned(),
+        load_core: "1".to_owned(),
+        realtime: false,
+        sleep: false,
     };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n{USAGE}"));
@@ -104,9 +113,11 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>> {
             "--peers" => options.peers = value()?.split(',').map(str::to_owned).collect(),
             "--rounds" => options.rounds = value()?.parse::<usize>()?.clamp(1, 1000),
             "--seconds" => options.seconds = value()?.parse::<f64>()?.clamp(0.1, 600.0),
-            "--server-core" => options.server_core = value()?.parse()?,
-            "--load-core" => options.load_core = value()?.parse()?,
+            "--server-core" => options.server_core = value()?,
+            "--load-core" => options.load_core = value()?,
             "--summary" => options.summary = true,
+            "--realtime" => options.realtime = true,
+            "--sleep" => options.sleep = true,
             "--no-build" => options.build = false,
             "--plot" => {
                 let outcomes: Vec<Outcome> = serde_json::from_str(&std::fs::read_to_string(value()?)?)?;
@@ -190,7 +201,7 @@ fn measure(scenario: &Scenario, options: &Options) -> Result<Outcome> {
                 let server = match servers.entry(peer) {
                     std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                     std::collections::btree_map::Entry::Vacant(entry) => {
-                        entry.insert(Server::start(peer, options.server_core)?)
+                        entry.insert(Server::start(peer, pinned(&options.server_core, options.realtime))?)
                     }
                 };
                 // A server that has just started learns and compiles as it goes.
@@ -208,6 +219,17 @@ fn measure(scenario: &Scenario, options: &Options) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// The beginning of a command that runs on one core and ends with this program, however that ends.
+fn pinned(core: &str, realtime: bool) -> Command {
+    let mut words = vec!["setpriv", "--pdeathsig", "KILL", "taskset", "-c", core];
+    if realtime {
+        words.extend(["chrt", "--fifo", "1"]);
+    }
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
+}
+
 /// What is going on, where somebody is looking.
 fn progress(text: &str) {
     if std::io::stderr().is_terminal() {
@@ -217,14 +239,14 @@ fn progress(text: &str) {
 
 fn load(scenario: &Scenario, server: &Server, options: &Options, warmup: f64) -> Result<Value> {
     let seconds = options.seconds * scenario.stretch();
-    let output = Command::new("taskset")
-        .args(["-c", &options.load_core.to_string()])
+    let output = pinned(&options.load_core, options.realtime)
         .arg(bin("load")?)
         .args(scenario.load())
         .args(["--port", &server.port.to_string(), "--pid", &server.pid().to_string()])
         .args(["--warmup", &warmup.to_string(), "--seconds", &seconds.to_string()])
+        .args(options.sleep.then_some("--sleep"))
         .output()
-        .map_err(|error| format!("cannot run `taskset` (package util-linux): {error}"))?;
+        .map_err(|error| format!("cannot run `setpriv` and `taskset` (package util-linux): {error}"))?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).trim().into());
     }

@@ -3,12 +3,17 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use crate::{Result, bin, root};
 
 /// All peers, in the order of the tables.
 pub const ALL: &[&str] =
     &["raw-epoll", "raw-tokio", "raw-tokio-lean", "ours", "ours-mimalloc", "ours-axum", "socketioxide", "node", "bun"];
+
+/// How long a server may take to listen.
+const START: Duration = Duration::from_secs(30);
 
 /// A running server.
 pub struct Server {
@@ -17,15 +22,20 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(peer: &str, core: usize) -> Result<Self> {
-        let mut command = Command::new("taskset");
-        command.args(["-c", &core.to_string()]).args(words(peer)?).args(["--port", "0"]);
+    /// Starts a peer behind `command`, which pins what follows.
+    pub fn start(peer: &str, mut command: Command) -> Result<Self> {
+        command.args(words(peer)?).args(["--port", "0"]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().ok_or("the output of a child is piped")?;
         let mut server = Self { child, port: 0 };
-        let mut line = String::new();
+        let (sender, receiver) = mpsc::channel();
         // Ends with the line, or with the process.
-        BufReader::new(stdout).read_line(&mut line)?;
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut line);
+            let _ = sender.send(line);
+        });
+        let line = receiver.recv_timeout(START).map_err(|_| format!("{peer} does not say where it listens"))?;
         server.port = line
             .trim()
             .strip_prefix("listening on ")
@@ -34,7 +44,7 @@ impl Server {
         Ok(server)
     }
 
-    /// `taskset` becomes the server, so this is the server's id.
+    /// The pinning commands become the server, so this is the server's id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -91,6 +91,11 @@ struct World {
     last_noop: Option<Instant>,
     /// A noop was handed out within the gap; only the end of an upgrade excuses it.
     hasty: bool,
+    /// The application takes no messages.
+    blocked: bool,
+    /// When the peer last showed in time that it is there, and whether a ping waits for its answer.
+    alive: Instant,
+    ping_out: bool,
     /// By when what is queued must have gone out, once the application has closed the session.
     closing: Option<Instant>,
     /// Something ended the session before what was queued could go out.
@@ -133,6 +138,9 @@ impl World {
             largest: (0, 0),
             last_noop: None,
             hasty: false,
+            blocked: false,
+            alive: now,
+            ping_out: false,
             closing: None,
             broken: false,
             closed: None,
@@ -217,8 +225,13 @@ impl World {
                 self.send(count, 0);
             }
             b's' => self.send(1, 10 * input.number()),
-            b'B' => self.session.set_blocked(self.now, true),
-            b'b' => self.session.set_blocked(self.now, false),
+            b'B' | b'b' => {
+                // What has ended has ended as it was then.
+                if !self.session.is_over() {
+                    self.blocked = operation == b'B';
+                }
+                self.session.set_blocked(self.now, operation == b'B');
+            }
             b'K' => {
                 if self.session.is_open() {
                     let polling = self.carrier == Carrier::Polling;
@@ -291,6 +304,12 @@ impl World {
         let was_over = self.session.is_over();
         match Packet::decode_text(self.session.revision(), text) {
             Ok(packet) => {
+                match (self.session.revision(), packet.kind) {
+                    _ if was_over => {}
+                    (Revision::V3, PacketKind::Ping) => self.alive = self.now,
+                    (Revision::V4, PacketKind::Pong) if std::mem::take(&mut self.ping_out) => self.alive = self.now,
+                    _ => {}
+                }
                 let data = self.session.on_packet(self.now, packet.clone());
                 let wanted = (was_open && packet.kind == PacketKind::Message).then_some(packet.data);
                 assert_eq!(data, wanted, "the application gets its messages while the session is open");
@@ -402,8 +421,10 @@ impl World {
             assert!(self.queued.is_empty() || self.session.is_over());
         }
         // Control packets are few and small: the open packet, a ping, a pong.
+        let messages = if self.session.is_over() { 0 } else { self.queued.len() };
+        assert!((messages..=messages + 3).contains(&packets), "{packets} packets are queued, {messages} messages");
         assert!(bytes <= SEND_QUEUE_BYTES.max(self.largest.0) + 64, "{bytes} bytes are queued");
-        assert!(packets <= SEND_QUEUE_PACKETS.max(self.largest.1) + 3, "{packets} packets are queued");
+        assert!(messages <= SEND_QUEUE_PACKETS.max(self.largest.1), "{messages} messages are queued");
         assert_eq!(self.session.is_open(), self.session.close_reason().is_none());
         if self.closed.is_some() {
             assert_eq!(self.session.deadline(), None);
@@ -435,6 +456,7 @@ impl World {
                 match packet {
                     OutPacket::Message(frame) => self.hand_out(frame.data()),
                     OutPacket::Control(kind, _) => {
+                        self.ping_out |= kind == PacketKind::Ping;
                         assert!(matches!(kind, PacketKind::Open | PacketKind::Ping | PacketKind::Pong), "{kind:?}");
                     }
                 }
@@ -462,7 +484,7 @@ impl World {
                 assert_eq!(self.session.close_reason(), Some(reason));
                 assert!(self.parked.is_none(), "the last GET has its answer");
                 assert!(!self.candidate && self.carrier != Carrier::Socket, "no link is left over");
-                let by_deadline = self.session_deadline_passed(reason);
+                let by_deadline = self.deadline_passed(reason);
                 assert!(self.broken || by_deadline || self.closing.is_some(), "{reason:?} for no reason");
                 if !self.broken && !by_deadline {
                     assert!(self.queued.is_empty(), "closing waits for what is queued");
@@ -475,9 +497,14 @@ impl World {
     }
 
     /// Whether time alone can have ended the session with this reason.
-    fn session_deadline_passed(&self, reason: CloseReason) -> bool {
+    fn deadline_passed(&self, reason: CloseReason) -> bool {
         match reason {
-            CloseReason::PingTimeout => true,
+            CloseReason::PingTimeout => {
+                let patience = self.config.ping_interval + self.config.ping_timeout;
+                assert!(!self.blocked, "a peer that is not read cannot be late");
+                assert!(self.now >= self.alive + patience, "the peer still has time");
+                true
+            }
             CloseReason::TransportError(text) => {
                 matches!(text, "handler stall" | "no request after the handshake")
             }
@@ -497,6 +524,7 @@ impl World {
             } else if let (PacketKind::Message, Data::Binary(bytes)) = (packet.kind, &packet.data) {
                 self.hand_out(bytes);
             }
+            self.ping_out |= packet.kind == PacketKind::Ping;
             kinds.push(packet.kind);
         }
         assert!(!kinds.is_empty(), "an empty answer is no payload");
@@ -532,6 +560,7 @@ impl World {
             if self.closed.is_some() {
                 break;
             }
+            self.blocked = false;
             self.session.set_blocked(self.now, false);
             let due = self.session.deadline().expect("a deadline");
             self.now = self.now.max(due);

@@ -1,4 +1,5 @@
-//! The first event after connect always finds its handler: on either transport, however slow the connect handler is.
+//! The first event after connect always finds its handler: on either transport, however slow the connect handler is. And
+//! what the server emits to a client that knows it is connected reaches it.
 //!
 //! `SOCKETIO_SOAK=1` makes it a hundred thousand connections.
 
@@ -12,7 +13,7 @@ use std::{
 
 use serde_json::json;
 use socketio::{Data, Namespace, Socket, SocketIo};
-use socketio_testkit::{Endpoint, Kind, RawClient, eventually, serve, within};
+use socketio_testkit::{Endpoint, Http, Kind, RawClient, eventually, serve, within};
 use tokio::sync::Semaphore;
 
 /// How many connections are made at the same time.
@@ -168,6 +169,56 @@ async fn an_event_that_comes_while_the_connect_handler_waits_finds_what_that_reg
             let answer = client.wait_for(|packet| packet.kind == Kind::Ack).await;
             assert_eq!(answer.expect("the event was lost").data, json!([i]));
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_knows_it_is_connected_can_be_emitted_to() {
+    within(Duration::from_secs(60), async {
+        let (sockets, mut asked) = tokio::sync::mpsc::unbounded_channel();
+        let namespace = Namespace::new("/").use_(move |socket: Socket| {
+            // To join it takes a moment: others use the table of rooms.
+            socket.join("early");
+            sockets.send(socket).unwrap();
+            async { Ok::<_, socketio::ConnectError>(()) }
+        });
+        let running = Arc::new(serve(SocketIo::builder().namespace(namespace)).await.unwrap());
+        let endpoint = running.endpoint();
+        let mut crowd = Vec::new();
+        for number in 0..8 {
+            let mut client = RawClient::websocket(&endpoint).await.unwrap();
+            client.connect("/", None).await.unwrap();
+            let rooms: Vec<_> = (0..1_000).map(|i| format!("room {number} {i}")).collect();
+            asked.recv().await.unwrap().join(rooms).await.unwrap();
+            crowd.push(client);
+        }
+        // Somebody uses the table of rooms all the time, until the test has ended in whatever way.
+        let ended = Arc::new(());
+        let lister = {
+            let (running, ended) = (running.clone(), Arc::downgrade(&ended));
+            std::thread::spawn(move || {
+                while ended.strong_count() > 0 {
+                    std::hint::black_box(running.io.of("/").rooms());
+                }
+            })
+        };
+        for i in 0..200 {
+            let client = RawClient::polling(&endpoint).await.unwrap();
+            let target = endpoint.target("polling", Some(client.sid()));
+            let mut http = Http::connect(endpoint.addr, None).await.unwrap();
+            // The poll comes right behind, while the server still connects the socket.
+            assert_eq!(http.post(&target, "40").await.unwrap().text(), "ok");
+            let connected = http.get(&target).await.unwrap();
+            assert!(connected.text().starts_with("40{"), "{connected:?}");
+            let socket = asked.recv().await.unwrap();
+            let emitted = socket.emit("told", i);
+            assert!(emitted.is_ok(), "to client {i}: {emitted:?}");
+            assert!(socket.is_in("early"));
+            assert_eq!(http.get(&target).await.unwrap().text(), format!(r#"42["told",{i}]"#));
+        }
+        drop(ended);
+        lister.join().unwrap();
     })
     .await;
 }

@@ -243,9 +243,7 @@ impl Client {
         let endpoint = running.endpoint();
         let mut client = RawClient::polling(&endpoint).await?;
         let id = client.connect("/", None).await?;
-        let found = || running.io.of("/").socket(&id);
-        check(eventually(PATIENCE, || found().is_some()).await, || "no such socket".to_owned())?;
-        let socket = found().ok_or_else(|| io::Error::other("the socket has left"))?;
+        let socket = running.io.of("/").socket(&id).ok_or_else(|| io::Error::other("no such socket"))?;
         let sid = client.sid().to_owned();
         // No poll is on its way, but the POST of the CONNECT packet may be.
         client.pause();

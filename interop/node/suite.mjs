@@ -356,6 +356,7 @@ feature("volatile", async () => {
   let arrived = 0;
   for (let i = 0; i < 20 && arrived === 0; i++) {
     await settle(socket);
+    await new Promise((resolve) => setTimeout(resolve, 20 * i)); // time for the next poll to be on its way
     arrived = (await burst(1)).length;
   }
   assert.equal(arrived, 1);

@@ -31,6 +31,7 @@ mod broadcast;
 mod builder;
 mod connection;
 pub mod context;
+mod data;
 mod emit;
 mod env;
 mod extensions;
@@ -57,6 +58,7 @@ pub use connection::Connection;
 pub use context::{
     Ack, AckSink, Auth, DisconnectDescription, Extension, MaybeExtension, SocketContext, TransportName, TryAuth,
 };
+pub use data::SocketData;
 pub use emit::{Broadcasted, Drained, EmitError, Emitted, Joined, Turn};
 pub use extensions::Extensions;
 pub use handshake::Handshake;
@@ -68,7 +70,7 @@ pub use namespace::Namespace;
 pub use nsp::NamespaceHandle;
 pub use operators::Operators;
 pub use reason::DisconnectReason;
-pub use remote::RemoteSocket;
+pub use remote::{RemoteHandshake, RemoteSocket};
 pub use socket::{Socket, SocketEmitter};
 pub use stats::Stats;
 

@@ -133,6 +133,11 @@ macro_rules! starts_operators {
                 self.broadcast().emit(event, args)
             }
 
+            /// Sends the event `message` to everybody. Node: `send`, `write`.
+            pub fn send(&self, args: impl Serialize) -> Broadcasted {
+                self.broadcast().send(args)
+            }
+
             /// Sends a typed event to everybody.
             pub fn emit_event<E: Event<Args: Serialize>>(&self, event: &E) -> Broadcasted {
                 self.broadcast().emit_event(event)

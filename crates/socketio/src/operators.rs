@@ -97,6 +97,11 @@ impl Operators {
         outcome
     }
 
+    /// Sends the event `message` to every socket of the group. Node: `send`, `write`.
+    pub fn send(&self, args: impl Serialize) -> Broadcasted {
+        self.emit("message", args)
+    }
+
     /// Sends a typed event to every socket of the group.
     pub fn emit_event<E: Event<Args: Serialize>>(&self, event: &E) -> Broadcasted {
         self.emit(E::NAME, event.args())
@@ -159,7 +164,7 @@ impl Operators {
         sockets
     }
 
-    /// The sockets of the group as the cluster sees them; with the in-memory adapter those of this server.
+    /// The sockets of the group as the cluster sees them, with their handshakes, rooms and data; with the in-memory adapter those of this server.
     ///
     /// Node: `fetchSockets`.
     ///

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use socketio_adapter::{BroadcastFlags, IntoRooms, RoomName, RoomNames};
 use socketio_core::{AckError, Event};
-use socketio_proto::Payload;
+use socketio_proto::{Map, Payload};
 use tokio::sync::oneshot;
 
 use crate::acks::{AckTable, Settled, Waiter};
@@ -20,7 +20,9 @@ use crate::broadcast::{Delivery, frames};
 use crate::hub::Hub;
 use crate::listeners::OwnListeners;
 use crate::nsp::Nsp;
-use crate::{AckFuture, EmitError, Emitted, Extensions, Handshake, Joined, NamespaceHandle, Operators, SocketIo};
+use crate::{
+    AckFuture, EmitError, Emitted, Extensions, Handshake, Joined, NamespaceHandle, Operators, SocketData, SocketIo,
+};
 
 /// A client that is connected to a namespace.
 ///
@@ -51,6 +53,7 @@ pub(crate) struct Rare {
     pub(crate) own: OwnListeners,
     /// Rooms joined before the socket was connected, in middleware.
     early_rooms: RoomNames,
+    data: Map,
 }
 
 /// Where a socket is in its life. It only moves forward.
@@ -144,7 +147,19 @@ impl Socket {
         &self.0.client.session
     }
 
-    /// Values of the application that belong to this socket, by type. Node: `data`.
+    /// What the application keeps with this socket for every server to see, by name. Node: `data`.
+    ///
+    /// ```
+    /// # fn example(socket: &socketio::Socket) {
+    /// let _ = socket.data().insert("name", "Ann");
+    /// assert_eq!(socket.data().get::<String>("name").as_deref(), Some("Ann"));
+    /// # }
+    /// ```
+    pub fn data(&self) -> SocketData<'_> {
+        SocketData(self)
+    }
+
+    /// Values of the application that belong to this socket, by type; they stay on this server. Node: `data`.
     pub fn extensions(&self) -> &Extensions {
         &self.0.extensions
     }
@@ -155,6 +170,11 @@ impl Socket {
     /// returned may be dropped, asked or awaited: see [`Emitted`].
     pub fn emit(&self, event: &str, args: impl Serialize) -> Emitted {
         self.emit_with(BroadcastFlags::default(), event, &args)
+    }
+
+    /// Sends the event `message`. Node: `send`, `write`.
+    pub fn send(&self, args: impl Serialize) -> Emitted {
+        self.emit("message", args)
     }
 
     /// Sends a typed event to this client.
@@ -492,6 +512,17 @@ impl SocketInner {
         waiter
     }
 
+    /// Looks at the data of the socket, if there is any, under the lock.
+    pub(crate) fn look_at_data<R>(&self, look: impl FnOnce(&Map) -> R) -> Option<R> {
+        self.rare.lock().as_deref().map(|rare| look(&rare.data))
+    }
+
+    /// Changes the data of the socket, under the lock. `None` once it has left.
+    pub(crate) fn data_mut<R>(&self, change: impl FnOnce(&mut Map) -> R) -> Option<R> {
+        let mut rare = self.rare.lock();
+        (self.phase() < Phase::Released).then(|| change(&mut rare.get_or_insert_default().data))
+    }
+
     /// The handlers that were registered on this socket, if there are any, under the lock.
     pub(crate) fn own<R>(&self, look: impl FnOnce(&mut OwnListeners) -> R) -> Option<R> {
         if !self.has_own.load(Ordering::Acquire) {
@@ -556,6 +587,11 @@ impl SocketEmitter {
     /// Sends an event to the socket; see [`Socket::emit`].
     pub fn emit(&self, event: &str, args: impl Serialize) -> Emitted {
         self.socket.emit_with(self.flags.clone(), event, &args)
+    }
+
+    /// Sends the event `message`. Node: `send`.
+    pub fn send(&self, args: impl Serialize) -> Emitted {
+        self.emit("message", args)
     }
 
     /// Sends a typed event to the socket.

@@ -1,0 +1,90 @@
+//! What the application does with sockets from outside: looking at them, moving them, keeping data with them.
+
+mod support;
+
+use socketio::{Auth, Data, Namespace, Socket, SocketIo, Value};
+use support::{Client, eventually, serve};
+
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct User {
+    name: String,
+    visits: u32,
+}
+
+#[tokio::test]
+async fn fetched_sockets_show_handshake_rooms_and_data() {
+    let namespace = Namespace::new("/").on_connect(async |socket: Socket, Auth(user): Auth<User>| {
+        socket.data().insert("user", &user).unwrap();
+        socket.join("room");
+    });
+    let server = serve(SocketIo::builder().namespace(namespace)).await;
+    let mut client = Client::open_with(server.addr, 4, "&tab=1&tab=2").await;
+    let id = client.connect("/", r#"{"name":"Ann","visits":3}"#).await;
+    eventually("the connect handler has run", || server.io.of("/").room_size("room") == 1).await;
+    let sockets = server.io.in_("room").fetch_sockets().await;
+    assert_eq!(sockets.len(), 1);
+    let socket = &sockets[0];
+    assert_eq!(socket.id().as_str(), id);
+    let mut rooms: Vec<&str> = socket.rooms().iter().map(|room| room.as_str()).collect();
+    rooms.sort_unstable();
+    let mut want = [id.as_str(), "room"];
+    want.sort_unstable();
+    assert_eq!(rooms, want);
+    assert_eq!(socket.data(), &Value::Map([("user", user())].into_iter().collect()));
+    let handshake = socket.handshake();
+    assert_eq!(handshake.query.get("tab").map(String::as_str), Some("2"));
+    assert_eq!(handshake.headers.get("upgrade").map(String::as_str), Some("websocket"));
+    assert_eq!(handshake.auth, user());
+    assert_eq!(handshake.address, "127.0.0.1");
+    assert!(handshake.url.starts_with("/socket.io/?EIO=4") && handshake.issued > 1_600_000_000_000);
+    // What was fetched is of its moment.
+    socket.as_local().unwrap().data().remove("user");
+    assert!(socket.data().get("user").is_some());
+    socket.emit("hello", 1);
+    client.expect(r#"2["hello",1]"#).await;
+    let answer = socket.emit_with_ack::<u32>("question", ());
+    client.expect(r#"20["question"]"#).await;
+    client.send("30[7]").await;
+    assert_eq!(answer.await, Ok(7));
+
+    fn user() -> Value {
+        Value::Map([("name", Value::from("Ann")), ("visits", Value::from(3))].into_iter().collect())
+    }
+}
+
+#[tokio::test]
+async fn data_of_a_socket_is_read_by_field_and_as_a_whole() {
+    let namespace = Namespace::new("/").on("barrier", async || ());
+    let server = serve(SocketIo::builder().namespace(namespace)).await;
+    let (client, id) = Client::join(server.addr).await;
+    let socket = server.io.of("/").socket(&id).unwrap();
+    let data = socket.data();
+    assert_eq!(data.value(), Value::Map(Default::default()));
+    assert_eq!(data.get::<u32>("visits"), None);
+    data.replace(User { name: "Ann".into(), visits: 1 }).unwrap();
+    data.insert("visits", 2).unwrap();
+    assert_eq!((data.get::<u32>("visits"), data.get::<String>("visits")), (Some(2), None));
+    assert_eq!(data.read::<User>().unwrap(), User { name: "Ann".into(), visits: 2 });
+    assert!(data.replace(5).is_err() && data.insert("name", std::collections::HashMap::from([((1, 2), 3)])).is_err());
+    assert_eq!(data.get::<String>("name").as_deref(), Some("Ann"));
+    assert!(data.remove("name") && !data.remove("name"));
+    client.close().await;
+    eventually("the socket is gone", || server.io.stats().sockets_open == 0).await;
+    data.insert("late", 1).unwrap();
+    assert_eq!(data.value(), Value::Map(Default::default()));
+}
+
+#[tokio::test]
+async fn send_is_the_event_message() {
+    let namespace = Namespace::new("/").on("message", async |socket: Socket, Data(text): Data<String>| {
+        socket.send((text, 1));
+        socket.io().send("all");
+        socket.compress(false).send("flagged");
+    });
+    let server = serve(SocketIo::builder().namespace(namespace)).await;
+    let (mut client, _) = Client::join(server.addr).await;
+    client.send(r#"2["message","hi"]"#).await;
+    client.expect(r#"2["message","hi",1]"#).await;
+    client.expect(r#"2["message","all"]"#).await;
+    client.expect(r#"2["message","flagged"]"#).await;
+}

@@ -5,10 +5,12 @@
 //! addressed to is a [`Selection`]; [`Rooms::snapshot`] turns it into a [`Snapshot`] of handles that no longer touches
 //! the rooms, so nothing is locked while sending.
 //!
-//! Where to look next: [`rooms`](Rooms) for membership, [`snapshot`](Snapshot) for delivery, [`RoomName`] for names.
+//! Where to look next: [`rooms`](Rooms) for membership, [`snapshot`](Snapshot) for delivery, [`RoomName`] for names,
+//! [`recovery`] for clients that come back.
 
 mod dense;
 mod name;
+pub mod recovery;
 mod rooms;
 mod selection;
 mod snapshot;

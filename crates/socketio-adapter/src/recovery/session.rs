@@ -1,0 +1,212 @@
+//! What is kept of a socket whose client may come back, and since when it was in which room.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use hashbrown::HashSet;
+
+use crate::{RoomName, RoomNames, Selection};
+
+/// Follows one connected socket: what a [`Session`] of it will need.
+///
+/// Packets that were addressed to the socket before its link broke may have been lost on the way, and rooms may have
+/// changed since. So changes are noted with the number of the last packet before them.
+#[derive(Debug, Clone)]
+pub struct Track {
+    /// The newest packet when the client joined. It never had an earlier one.
+    start: u64,
+    /// The newest packet that was addressed to it.
+    addressed: u64,
+    changes: VecDeque<Change>,
+    /// For earlier packets the rooms are not known any more.
+    known_from: u64,
+}
+
+/// The socket was in `room` for packets after `after`, or was not any more.
+#[derive(Debug, Clone)]
+struct Change {
+    after: u64,
+    room: RoomName,
+    joined: bool,
+}
+
+/// A socket that was connected and whose client may come back.
+#[derive(Debug, Clone)]
+pub struct Session<D> {
+    /// The id of the socket. It keeps it.
+    pub id: RoomName,
+    /// The rooms it was in, its own among them unless it had left that.
+    pub rooms: RoomNames,
+    /// What the application knows of it.
+    pub data: D,
+    /// When it was disconnected.
+    pub disconnected: Instant,
+    track: Track,
+    /// The newest packet when nothing could reach it any more.
+    until: u64,
+}
+
+/// How many changes of rooms are noted between two packets that may be missed. Beyond it, recovery is refused to
+/// clients that would need to know.
+const CHANGES: usize = 256;
+
+impl Track {
+    /// A client joins for the first time; `head` is the newest packet.
+    pub fn new(head: u64) -> Self {
+        Self { start: head, addressed: 0, changes: VecDeque::new(), known_from: 0 }
+    }
+
+    /// A packet was addressed to the socket, whether it could be queued or not.
+    pub fn addressed(&mut self, number: u64) {
+        self.addressed = self.addressed.max(number);
+    }
+
+    /// The socket joined (`true`) or left a room. `head` is the newest packet, `first` the oldest that is kept.
+    pub fn moved(&mut self, head: u64, first: u64, room: RoomName, joined: bool) {
+        while self.changes.front().is_some_and(|change| change.after < first) {
+            self.changes.pop_front();
+        }
+        if head < first {
+            // No packet is kept that was sent before.
+            return;
+        }
+        let mut same = self.changes.iter().enumerate().rev().take_while(|(_, change)| change.after == head);
+        if let Some((at, _)) = same.find(|(_, change)| change.room == room && change.joined != joined) {
+            // In and out again without a packet in between.
+            self.changes.remove(at);
+            return;
+        }
+        if self.changes.len() == CHANGES
+            && let Some(oldest) = self.changes.pop_front()
+        {
+            self.known_from = oldest.after + 1;
+        }
+        self.changes.push_back(Change { after: head, room, joined });
+    }
+}
+
+impl<D> Session<D> {
+    /// What is left of a socket in these rooms. `until` is the newest packet when nothing could reach it any more.
+    pub fn new(id: RoomName, rooms: RoomNames, data: D, track: Track, until: u64, disconnected: Instant) -> Self {
+        Self { id, rooms, data, disconnected, track, until }
+    }
+
+    /// The session goes on with a new socket.
+    pub fn into_track(self) -> (RoomName, RoomNames, D, Track) {
+        (self.id, self.rooms, self.data, self.track)
+    }
+
+    /// How many bytes it takes, those of the data not counted.
+    pub(crate) fn bytes(&self) -> usize {
+        let rooms: usize = self.rooms.iter().map(|room| room.len() + 32).sum();
+        let changes: usize = self.track.changes.iter().map(|change| change.room.len() + 48).sum();
+        256 + rooms + changes
+    }
+
+    /// The newest packet that the client cannot have missed before it joined.
+    pub(crate) fn start(&self) -> u64 {
+        self.track.start
+    }
+
+    /// Whether any packet was ever addressed to it.
+    pub(crate) fn was_addressed(&self) -> bool {
+        self.track.addressed > self.track.start
+    }
+
+    /// The first packet that a client may have missed which has everything up to `has`.
+    pub(crate) fn missing_from(&self, has: u64) -> u64 {
+        if has >= self.track.addressed {
+            // It has whatever reached its socket. What came later is what came after the end.
+            has.max(self.until) + 1
+        } else {
+            has + 1
+        }
+    }
+
+    /// Whether it is known in which rooms the socket was at this packet.
+    pub(crate) fn knows_rooms_at(&self, number: u64) -> bool {
+        number >= self.track.known_from
+    }
+
+    /// The rooms as they were at this packet and later.
+    pub(crate) fn rooms_from(&self, number: u64) -> RoomsInTime<'_> {
+        let mut rooms: HashSet<RoomName> = self.rooms.iter().cloned().collect();
+        let changes = &self.track.changes;
+        let next = changes.partition_point(|change| change.after < number);
+        for change in changes.range(next..).rev() {
+            apply(&mut rooms, &change.room, !change.joined);
+        }
+        RoomsInTime { rooms, changes, next }
+    }
+}
+
+/// The rooms of a session, packet by packet.
+pub(crate) struct RoomsInTime<'a> {
+    rooms: HashSet<RoomName>,
+    changes: &'a VecDeque<Change>,
+    next: usize,
+}
+
+impl RoomsInTime<'_> {
+    /// Whether this packet was addressed to the session. Numbers must grow from call to call.
+    pub(crate) fn selected(&mut self, number: u64, selection: &Selection) -> bool {
+        while let Some(change) = self.changes.get(self.next).filter(|change| change.after < number) {
+            apply(&mut self.rooms, &change.room, change.joined);
+            self.next += 1;
+        }
+        let included = selection.rooms.is_empty() || selection.rooms.iter().any(|room| self.rooms.contains(room));
+        included && !selection.except.iter().any(|room| self.rooms.contains(room))
+    }
+}
+
+fn apply(rooms: &mut HashSet<RoomName>, room: &RoomName, joined: bool) {
+    if joined {
+        rooms.insert(room.clone());
+    } else {
+        rooms.remove(room);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rooms_are_those_of_the_time_of_the_packet() {
+        let mut track = Track::new(0);
+        track.moved(2, 1, "b".into(), true);
+        track.moved(4, 1, "a".into(), false);
+        track.moved(4, 1, "c".into(), true);
+        let rooms = ["me", "b", "c"].into_iter().map(RoomName::from).collect();
+        let session = Session::new("me".into(), rooms, (), track, 5, Instant::now());
+        let seen = |room: &str, from: u64| -> Vec<u64> {
+            let mut rooms = session.rooms_from(from);
+            let to = Selection::everybody().to(room);
+            (from..=6).filter(|number| rooms.selected(*number, &to)).collect()
+        };
+        assert_eq!(seen("a", 1), [1, 2, 3, 4]);
+        assert_eq!(seen("b", 1), [3, 4, 5, 6]);
+        assert_eq!(seen("c", 1), [5, 6]);
+        assert_eq!(seen("me", 1), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(seen("b", 4), [4, 5, 6]);
+        assert_eq!(seen("c", 6), [6]);
+    }
+
+    #[test]
+    fn moving_to_and_fro_is_bounded_and_noted_once() {
+        let mut track = Track::new(0);
+        track.moved(0, 1, "a".into(), true);
+        assert!(track.changes.is_empty(), "no packet was sent before");
+        for _ in 0..10_000 {
+            track.moved(1, 1, "a".into(), true);
+            track.moved(1, 1, "a".into(), false);
+        }
+        assert!(track.changes.is_empty());
+        for number in 1..10_000 {
+            track.moved(number, 1, "a".into(), number % 2 == 0);
+        }
+        assert_eq!((track.changes.len(), track.known_from), (CHANGES, 10_000 - CHANGES as u64));
+        track.moved(10_000, 9_990, "b".into(), true);
+        assert_eq!(track.changes.len(), 11);
+    }
+}

@@ -8,17 +8,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use engineio::{Cookie, Cors, DeflateOptions, InvalidOption, Origins, RefusedRequest, Transport};
-use hashbrown::HashMap;
 use http::HeaderMap;
 use socketio_core::{InternalError, MissingState, Rejection, StateMap};
-use socketio_proto::{AnyParser, is_valid_namespace};
+use socketio_proto::AnyParser;
 use tokio::net::ToSocketAddrs;
 
-use crate::env::{Env, ErrorHook};
-use crate::hub::App;
-use crate::nsp::Nsp;
+use crate::dynamic::ChildCount;
+use crate::env::{Env, ErrorHook, NamespaceHook};
+use crate::hub::{App, Names};
 use crate::stats::Counters;
-use crate::{Limits, Namespace, Socket, SocketIo};
+use crate::{Limits, Namespace, NamespaceHandle, Socket, SocketIo};
 
 /// Builds a [`SocketIo`]. The methods carry Node's option names, and Node's defaults unless their text says otherwise.
 #[must_use = "a builder does nothing until `build` or `listen`"]
@@ -30,6 +29,8 @@ pub struct Builder {
     namespaces: Vec<Namespace>,
     states: StateMap,
     on_error: Option<ErrorHook>,
+    cleanup: bool,
+    on_new_namespace: Option<NamespaceHook>,
 }
 
 /// Why a server could not be built.
@@ -42,6 +43,14 @@ pub enum BuildError {
     /// Two namespaces have the same name.
     #[error("the namespace `{0}` was given twice")]
     DuplicateNamespace(String),
+    /// A dynamic namespace has a pattern or regular expression that cannot be read.
+    #[error("`{pattern}` is no pattern of names: {message}")]
+    InvalidPattern {
+        /// The pattern or regular expression.
+        pattern: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A namespace has a name that no client could ask for.
     #[error("`{0}` cannot be the name of a namespace: it is too long or has control characters")]
     InvalidNamespace(String),
@@ -71,6 +80,8 @@ impl Builder {
             namespaces: Vec::new(),
             states: StateMap::new(),
             on_error: None,
+            cleanup: true,
+            on_new_namespace: None,
         }
     }
 
@@ -130,6 +141,22 @@ impl Builder {
     /// their own; see [`Namespace::on_error`].
     pub fn on_error(mut self, hook: impl Fn(&Socket, &str, &Rejection) + Send + Sync + 'static) -> Self {
         self.on_error = Some(Arc::new(hook));
+        self
+    }
+
+    /// Whether a namespace that came from a [pattern](Namespace::pattern) is gone when nobody is in it and nobody holds a
+    /// handle to it. Node: `cleanupEmptyChildNamespaces`.
+    ///
+    /// Default: `true`, unlike Node: clients choose the names, and what they leave behind must not fill the server.
+    pub fn cleanup_empty_child_namespaces(mut self, cleanup: bool) -> Self {
+        self.cleanup = cleanup;
+        self
+    }
+
+    /// Is told of every namespace that is made while the server runs, before its first client is in. Runs on a connection's
+    /// task: be short. Node: the event `new_namespace`.
+    pub fn on_new_namespace(mut self, hook: impl Fn(&NamespaceHandle) + Send + Sync + 'static) -> Self {
+        self.on_new_namespace = Some(Arc::new(hook));
         self
     }
 
@@ -256,7 +283,8 @@ impl Builder {
     /// # Errors
     /// [`BuildError`] says what does not fit together.
     pub fn build(self) -> Result<SocketIo, BuildError> {
-        let Self { engine, limits, parser, ack_timeout, namespaces, states, on_error } = self;
+        let Self { engine, limits, parser, ack_timeout, namespaces, states, on_error, cleanup, on_new_namespace } =
+            self;
         // Only the first server of a process gets to set it; they would all set the same.
         socketio_core::set_internal_error_hook(log_internal_error);
         let engine = engine.limits(limits.engine());
@@ -266,29 +294,18 @@ impl Builder {
             limits,
             ack_timeout,
             counters: Counters::default(),
+            cleanup_empty_child_namespaces: cleanup,
+            children: ChildCount::default(),
+            on_new_namespace,
             on_error,
             closing: AtomicBool::new(false),
         });
-        let mut running: HashMap<Box<str>, Arc<Nsp>> = HashMap::with_capacity(namespaces.len());
+        let mut names = Names::default();
         for mut namespace in namespaces {
-            let name = namespace.name.clone();
-            if !is_valid_namespace(&name, env.limits.max_namespace_name) {
-                return Err(BuildError::InvalidNamespace(name.into()));
-            }
-            namespace.states.extend_missing(&states);
-            namespace
-                .check(&namespace.states)
-                .map_err(|missing| BuildError::MissingState { namespace: name.clone().into(), missing })?;
-            let Namespace { table, states, on_error, .. } = namespace;
-            let nsp = Arc::new(Nsp::new(name.clone(), Arc::clone(&env), table, states, on_error));
-            if running.insert(name.clone(), nsp).is_some() {
-                return Err(BuildError::DuplicateNamespace(name.into()));
-            }
+            namespace.finish(&states, &env.limits)?;
+            names.add(namespace, &env)?;
         }
-        let root = running.get("/").cloned().unwrap_or_else(|| {
-            Arc::new(Nsp::new("/".into(), Arc::clone(&env), Default::default(), StateMap::new(), None))
-        });
-        Ok(SocketIo::start(env, running, root, engine)?)
+        Ok(SocketIo::start(env, names, states, engine)?)
     }
 
     /// Makes the server and serves on an address until the future is dropped.

@@ -17,8 +17,8 @@ use engineio::{CloseReason, HEADROOM, Session};
 use serde::Serialize;
 use socketio_core::ConnectError;
 use socketio_proto::{
-    CloseKind, Connection as Machine, Decision, Decoder, INVALID_NAMESPACE, JOIN_TIMEOUT, Message, Packet, Payload,
-    Revision, Slot, TimedOut, Violation,
+    CloseKind, Connection as Machine, Decision, Decoder, JOIN_TIMEOUT, Message, Packet, Payload, Revision, Slot,
+    TimedOut, Violation,
 };
 use tokio::time::{Instant, Sleep};
 
@@ -26,10 +26,12 @@ use crate::DisconnectReason;
 use crate::Socket;
 use crate::broadcast::frames;
 use crate::context::ConnectContext;
+use crate::dynamic::{Asking, Resolved};
 use crate::hub::Hub;
 use crate::lane::{self, Lane, Panicked, no_args};
 use crate::leave::Leaver;
 use crate::middleware::VerdictFuture;
+use crate::nsp::Nsp;
 use crate::socket::{CLOSE, Client, LOOK, Phase, random_id};
 
 /// One client. Public because the engine's types name it; everything happens through the engine.
@@ -43,6 +45,8 @@ struct Core {
     machine: Machine,
     /// By slot of the machine.
     members: Vec<Option<Member>>,
+    /// Joins about which the application has been asked whether there is such a namespace.
+    asking: Vec<Asked>,
     /// Sockets whose handlers have not finished saying goodbye.
     leavers: Vec<Leaver>,
     /// A packet waits for attachments.
@@ -69,6 +73,13 @@ struct Member {
     join: Option<Box<Join>>,
 }
 
+struct Asked {
+    slot: Slot,
+    namespace: Box<str>,
+    auth: Option<Payload<'static>>,
+    asking: Asking,
+}
+
 #[derive(Default)]
 struct Join {
     next: usize,
@@ -92,6 +103,7 @@ impl Connection {
             client,
             machine,
             members: Vec::new(),
+            asking: Vec::new(),
             leavers: Vec::new(),
             reconstructing: false,
             joining: false,
@@ -249,19 +261,36 @@ impl Core {
     /// Reserves a place for a socket. What decides about it runs in `poll`, so that packets behind a CONNECT in the same
     /// read find it pending, as they do in Node.
     fn ask(&mut self, slot: Slot, namespace: &str, auth: Option<Payload<'_>>) {
-        let Some(nsp) = self.client.hub.namespaces.get(namespace) else {
-            self.env().counters.connects_refused.add();
-            if self.machine.refuse(slot) {
-                self.send_own_refusal(namespace, INVALID_NAMESPACE);
+        let hub = Arc::clone(&self.client.hub);
+        match lane::guard(|| hub.resolve(namespace, auth.as_ref())) {
+            Ok(Resolved::Here(nsp)) => self.reserve(slot, &nsp, auth.map(Payload::into_owned)),
+            Ok(Resolved::Nowhere(message)) => self.turn_away(slot, namespace, message),
+            Ok(Resolved::Asked(asking)) => {
+                let auth = auth.map(Payload::into_owned);
+                self.asking.push(Asked { slot, namespace: namespace.into(), auth, asking });
+                self.joining = true;
             }
-            return;
-        };
+            Err(Panicked) => self.panicked(),
+        }
+    }
+
+    /// A client has asked for a namespace that is not there for it.
+    fn turn_away(&mut self, slot: Slot, namespace: &str, message: &str) {
+        self.env().counters.connects_refused.add();
+        if self.machine.refuse(slot) {
+            self.send_own_refusal(namespace, message);
+        }
+    }
+
+    /// The namespace is known: middleware decides next.
+    fn reserve(&mut self, slot: Slot, nsp: &Arc<Nsp>, auth: Option<Payload<'static>>) {
+        let namespace = &*nsp.name;
         let id = match self.machine.revision() {
             Revision::V5 => random_id(),
             Revision::V4 if namespace == "/" => self.client.session.sid().into(),
             Revision::V4 => format!("{namespace}#{}", self.client.session.sid()).into(),
         };
-        let auth = auth.map(|auth| Box::new(auth.into_owned()));
+        let auth = auth.map(Box::new);
         let socket = Socket::new(id, Arc::clone(nsp), Arc::clone(&self.client), auth);
         let member = Member { slot, socket, lane: Lane::default(), join: Some(Box::default()) };
         if self.members.len() <= slot.index() {
@@ -275,7 +304,26 @@ impl Core {
     }
 
     fn drive_joins(&mut self, cx: &mut Context<'_>) {
-        self.joining = false;
+        let mut index = 0;
+        while let Some(asked) = self.asking.get_mut(index) {
+            let answer = match lane::poll(&mut asked.asking, cx) {
+                Ok(Poll::Ready(answer)) => answer,
+                Ok(Poll::Pending) => {
+                    index += 1;
+                    continue;
+                }
+                Err(Panicked) => {
+                    drop(self.asking.remove(index));
+                    return self.panicked();
+                }
+            };
+            let Asked { slot, namespace, auth, .. } = self.asking.remove(index);
+            match answer {
+                Ok(nsp) => self.reserve(slot, &nsp, auth),
+                Err(message) => self.turn_away(slot, &namespace, message),
+            }
+        }
+        self.joining = !self.asking.is_empty();
         for index in 0..self.members.len() {
             let Some(Some(member)) = self.members.get_mut(index) else { continue };
             match member.poll_join(cx) {
@@ -428,6 +476,7 @@ impl Core {
                     if let Some(member) = self.members.get_mut(slot.index()).and_then(Option::take) {
                         member.socket.0.release();
                     }
+                    self.asking.retain(|asked| asked.slot != slot);
                     self.env().counters.connects_refused.add();
                     self.send_own_refusal(&namespace, JOIN_TIMEOUT);
                 }
@@ -470,6 +519,7 @@ impl Core {
     }
 
     fn leave_all(&mut self, why: (DisconnectReason, Option<&'static str>)) {
+        self.asking.clear();
         for member in std::mem::take(&mut self.members).into_iter().flatten() {
             self.leave(member, why);
         }

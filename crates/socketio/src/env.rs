@@ -7,8 +7,9 @@ use std::time::Duration;
 use socketio_core::Rejection;
 use socketio_proto::AnyParser;
 
+use crate::dynamic::ChildCount;
 use crate::stats::Counters;
-use crate::{Limits, Socket};
+use crate::{Limits, NamespaceHandle, Socket};
 
 /// The parts of a server that do not depend on its namespaces.
 pub(crate) struct Env {
@@ -17,10 +18,16 @@ pub(crate) struct Env {
     pub(crate) proto_limits: socketio_proto::Limits,
     pub(crate) ack_timeout: Duration,
     pub(crate) counters: Counters,
+    pub(crate) cleanup_empty_child_namespaces: bool,
+    pub(crate) children: ChildCount,
+    pub(crate) on_new_namespace: Option<NamespaceHook>,
     pub(crate) on_error: Option<ErrorHook>,
     /// The server is being closed: sessions end with `server shutting down`.
     pub(crate) closing: AtomicBool,
 }
+
+/// What is told of new namespaces.
+pub(crate) type NamespaceHook = Arc<dyn Fn(&NamespaceHandle) + Send + Sync>;
 
 /// What is told about handlers that could not be called.
 pub(crate) type ErrorHook = Arc<dyn Fn(&Socket, &str, &Rejection) + Send + Sync>;

@@ -8,22 +8,53 @@ use std::time::Duration;
 
 use engineio::{EngineLayer, EngineService, NotFound, Server};
 use hashbrown::HashMap;
-use smallvec::SmallVec;
+use parking_lot::RwLock;
+use socketio_core::StateMap;
 use tokio::net::{TcpListener, ToSocketAddrs};
 
 use crate::connection::Connection;
+use crate::dynamic::Parent;
 use crate::env::Env;
 use crate::nsp::Nsp;
-use crate::{Builder, Limits, NamespaceHandle, Operators, Stats};
+use crate::{BuildError, Builder, Limits, Namespace, NamespaceHandle, Operators, ParentNamespace, Stats};
 
 /// What connections and handles share.
 pub(crate) struct Hub {
     pub(crate) env: Arc<Env>,
-    pub(crate) namespaces: HashMap<Box<str>, Arc<Nsp>>,
+    /// Guards which names there are. Connections look theirs up when they join.
+    pub(crate) names: RwLock<Names>,
     /// A server without namespaces of this name still has a `/` to address.
     root: Arc<Nsp>,
+    /// What handlers of all namespaces may ask for.
+    states: StateMap,
     /// Weak: the engine holds the hub.
     engine: OnceLock<Weak<Engine>>,
+}
+
+/// The names of a server.
+#[derive(Default)]
+pub(crate) struct Names {
+    pub(crate) fixed: HashMap<Box<str>, Arc<Nsp>>,
+    /// In the order in which they are asked.
+    pub(crate) parents: Vec<Arc<Parent>>,
+}
+
+impl Names {
+    /// Adds a namespace that was checked. `Ok(None)` for a dynamic one.
+    pub(crate) fn add(&mut self, namespace: Namespace, env: &Arc<Env>) -> Result<Option<Arc<Nsp>>, BuildError> {
+        let Namespace { name, table, states, on_error, rule } = namespace;
+        if self.fixed.contains_key(&name) || self.parents.iter().any(|parent| parent.name == name) {
+            return Err(BuildError::DuplicateNamespace(name.into()));
+        }
+        let (env, table) = (Arc::clone(env), Arc::new(table));
+        if let Some(Ok(rule)) = rule {
+            self.parents.push(Arc::new(Parent::new(name, rule, env, table, states, on_error)));
+            return Ok(None);
+        }
+        let nsp = Arc::new(Nsp::new(name.clone(), env, table, states, on_error, None));
+        self.fixed.insert(name, Arc::clone(&nsp));
+        Ok(Some(nsp))
+    }
 }
 
 /// The engine, held by the handles of the application.
@@ -66,11 +97,13 @@ impl SocketIo {
 
     pub(crate) fn start(
         env: Arc<Env>,
-        namespaces: HashMap<Box<str>, Arc<Nsp>>,
-        root: Arc<Nsp>,
+        names: Names,
+        states: StateMap,
         engine: engineio::Builder,
     ) -> Result<Self, engineio::InvalidOption> {
-        let hub = Arc::new(Hub { env, namespaces, root, engine: OnceLock::new() });
+        let nobody = || Arc::new(Nsp::new("/".into(), Arc::clone(&env), Arc::default(), StateMap::new(), None, None));
+        let root = names.fixed.get("/").cloned().unwrap_or_else(nobody);
+        let hub = Arc::new(Hub { env, names: RwLock::new(names), states, root, engine: OnceLock::new() });
         let engine = Arc::new(Engine(engine.build(App { hub: Arc::clone(&hub) })?));
         // Nobody else has seen the hub yet, so this is the first and only value.
         let _ = hub.engine.set(Arc::downgrade(&engine));
@@ -84,18 +117,48 @@ impl SocketIo {
 
     /// The namespace of this name, to address it.
     ///
-    /// A namespace that the server was not built with reaches nobody, and a warning says so; [`namespace`](Self::namespace)
-    /// tells whether it exists. Node: `of`.
+    /// One that fits a [pattern](Namespace::pattern) is made if need be. A namespace that the server does not know reaches
+    /// nobody, and a warning says so; [`namespace`](Self::namespace) tells whether it exists. Node: `of`.
     pub fn of(&self, name: &str) -> NamespaceHandle {
-        self.namespace(name).unwrap_or_else(|| {
-            tracing::warn!(name, "a namespace is addressed that the server was not built with");
-            NamespaceHandle::new(self.hub.detached(name))
-        })
+        let nsp = self.hub.find(name).unwrap_or_else(|| {
+            tracing::warn!(name, "a namespace is addressed that the server does not know");
+            self.hub.detached(name)
+        });
+        NamespaceHandle::new(nsp)
     }
 
-    /// The namespace of this name, if the server was built with it.
+    /// The namespace of this name, if it exists.
     pub fn namespace(&self, name: &str) -> Option<NamespaceHandle> {
-        self.hub.namespaces.get(name).map(|nsp| NamespaceHandle::new(Arc::clone(nsp)))
+        let names = self.hub.names.read();
+        let fixed = names.fixed.get(name).cloned();
+        let nsp = fixed.or_else(|| names.parents.iter().find_map(|parent| parent.existing(name)));
+        nsp.map(NamespaceHandle::new)
+    }
+
+    /// The dynamic namespace that was built with this pattern, regular expression or name, to address all its children.
+    ///
+    /// Node: what `of(regex)` and `of(function)` return.
+    pub fn of_pattern(&self, pattern: &str) -> Option<ParentNamespace> {
+        let names = self.hub.names.read();
+        names.parents.iter().find(|parent| *parent.name == *pattern).cloned().map(ParentNamespace::new)
+    }
+
+    /// Adds a namespace while the server runs. Clients may join it at once. Node: `of`, called late.
+    ///
+    /// # Errors
+    /// As [`Builder::build`]: a name that is taken or cannot be one, state that is missing.
+    pub fn add(&self, mut namespace: Namespace) -> Result<(), BuildError> {
+        namespace.finish(&self.hub.states, &self.hub.env.limits)?;
+        let added = self.hub.names.write().add(namespace, &self.hub.env)?;
+        if let Some(nsp) = added {
+            self.hub.env.announce(&nsp);
+        }
+        Ok(())
+    }
+
+    /// The names of all namespaces that exist, in no particular order.
+    pub fn namespaces(&self) -> Vec<NamespaceHandle> {
+        self.hub.all().into_iter().map(NamespaceHandle::new).collect()
     }
 
     /// Everybody in the namespace `/`, to be narrowed down.
@@ -105,8 +168,7 @@ impl SocketIo {
 
     /// Everybody in all namespaces, to be narrowed down.
     pub fn all_namespaces(&self) -> Operators {
-        let namespaces: SmallVec<_> = self.hub.namespaces.values().cloned().collect();
-        Operators::over(namespaces)
+        Operators::over(self.hub.all().into())
     }
 
     /// The limits in force.
@@ -215,14 +277,20 @@ impl SocketIo {
 impl Hub {
     /// A namespace that nobody can connect to.
     fn detached(&self, name: &str) -> Arc<Nsp> {
-        let states = socketio_core::StateMap::new();
-        Arc::new(Nsp::new(name.into(), Arc::clone(&self.env), Default::default(), states, None))
+        Arc::new(Nsp::new(name.into(), Arc::clone(&self.env), Arc::default(), StateMap::new(), None, None))
+    }
+
+    /// All namespaces that exist.
+    fn all(&self) -> Vec<Arc<Nsp>> {
+        let names = self.names.read();
+        let children = names.parents.iter().flat_map(|parent| parent.all());
+        names.fixed.values().cloned().chain(children).collect()
     }
 }
 
 impl fmt::Debug for SocketIo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SocketIo").field("namespaces", &self.hub.namespaces.keys()).finish_non_exhaustive()
+        f.debug_struct("SocketIo").field("namespaces", &self.hub.names.read().fixed.keys()).finish_non_exhaustive()
     }
 }
 

@@ -32,6 +32,7 @@ mod builder;
 mod connection;
 pub mod context;
 mod data;
+mod dynamic;
 mod emit;
 mod env;
 mod extensions;
@@ -47,6 +48,7 @@ mod middleware;
 mod namespace;
 mod nsp;
 mod operators;
+mod pairs;
 mod reason;
 mod remote;
 mod socket;
@@ -59,6 +61,7 @@ pub use context::{
     Ack, AckSink, Auth, DisconnectDescription, Extension, MaybeExtension, SocketContext, TransportName, TryAuth,
 };
 pub use data::SocketData;
+pub use dynamic::{NameParams, ParentNamespace};
 pub use emit::{Broadcasted, Drained, EmitError, Emitted, Joined, Turn};
 pub use extensions::Extensions;
 pub use handshake::Handshake;

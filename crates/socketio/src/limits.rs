@@ -138,6 +138,9 @@ limits! {
         mailbox_events: usize = 256,
         /// How many bytes of arguments may wait while a handler of the same socket runs. Default: 1 MiB.
         mailbox_bytes: usize = 1 << 20,
+        /// How many namespaces patterns and predicates may bring about, all together. What is over it is refused with
+        /// `Too many namespaces`. Default: 10,000.
+        max_child_namespaces: usize = 10_000,
         /// How long the disconnect handlers wait for handlers of events that came before the disconnect. Default: 5 s.
         disconnect_wait: Duration = Duration::from_secs(5),
     }

@@ -4,13 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 use socketio_core::{BoxedHandler, Event, EventHandler, Handler, MissingState, Rejection, StateMap};
+use socketio_proto::is_valid_namespace;
 
-use crate::Socket;
 use crate::context::{ConnectContext, DisconnectContext, EventContext};
+use crate::dynamic::Rule;
 use crate::env::ErrorHook;
 use crate::middleware::{BoxedMiddleware, Middleware};
+use crate::{BuildError, Limits, Socket};
 
 /// A namespace: what is done with the sockets that connect to it.
 ///
@@ -36,6 +39,8 @@ pub struct Namespace {
     pub(crate) table: Table,
     pub(crate) states: StateMap,
     pub(crate) on_error: Option<ErrorHook>,
+    /// Which names it stands for, if not only its own.
+    pub(crate) rule: Option<Result<Rule, String>>,
 }
 
 /// The handlers of a namespace, as the dispatcher looks them up.
@@ -71,7 +76,57 @@ impl Namespace {
         if !name.starts_with('/') {
             name.insert(0, '/');
         }
-        Self { name: name.into(), table: Table::default(), states: StateMap::new(), on_error: None }
+        Self { name: name.into(), table: Table::default(), states: StateMap::new(), on_error: None, rule: None }
+    }
+
+    /// All namespaces whose names fit a pattern, such as `/project/{id}`: a *dynamic* namespace.
+    ///
+    /// `{id}` is a part of the name without a slash, `{*path}` everything up to its end; handlers take them as
+    /// [`NameParams`](crate::NameParams). Each namespace is made when the first client asks for it, with the handlers,
+    /// middleware and state of this one, and has rooms of its own. A pattern that makes no sense is an error of `build`.
+    ///
+    /// Names that the server was built with come first, then dynamic namespaces in the order in which they were given.
+    pub fn pattern(pattern: impl Into<String>) -> Self {
+        let mut namespace = Self::new(pattern);
+        namespace.rule = Some(Rule::pattern(&namespace.name));
+        namespace
+    }
+
+    /// All namespaces whose whole names match a regular expression of the crate `regex`. Node: `of(/^…$/)`, where a
+    /// part of the name is enough unless the expression says `^` and `$`.
+    ///
+    /// Otherwise as [`pattern`](Self::pattern); named groups are the parts.
+    pub fn regex(regex: impl Into<String>) -> Self {
+        let regex = regex.into();
+        let rule = Rule::regex(&regex);
+        Self { name: regex.into(), rule: Some(rule), ..Self::new("") }
+    }
+
+    /// All namespaces that an async predicate allows: it is given the name that a client asks for, and its `auth` payload.
+    ///
+    /// It is asked about every client, as its `auth` is its own; Node asks about the first one of each name. A payload that
+    /// does not fit the type of the predicate's argument is not allowed. It has `connect_timeout` together with the
+    /// middleware. `name` stands for all of them in [`SocketIo::of_pattern`](crate::SocketIo::of_pattern). Node:
+    /// `of((name, auth, next) => …)`.
+    ///
+    /// ```
+    /// use socketio::Namespace;
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Login {
+    ///     tenant: String,
+    /// }
+    ///
+    /// let tenants = Namespace::when("tenants", async |name: String, login: Login| name == format!("/{}", login.tenant));
+    /// # let _ = tenants;
+    /// ```
+    pub fn when<T, F, Fut>(name: impl Into<String>, predicate: F) -> Self
+    where
+        T: DeserializeOwned,
+        F: Fn(String, T) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = bool> + Send + 'static,
+    {
+        Self { name: name.into().into(), rule: Some(Ok(Rule::predicate(predicate))), ..Self::new("") }
     }
 
     /// The name.
@@ -192,8 +247,22 @@ impl Namespace {
         self
     }
 
+    /// Checks everything that can be checked, and takes over the state that the whole server has.
+    pub(crate) fn finish(&mut self, states: &StateMap, limits: &Limits) -> Result<(), BuildError> {
+        let name = || String::from(&*self.name);
+        match &self.rule {
+            Some(Err(message)) => return Err(BuildError::InvalidPattern { pattern: name(), message: message.clone() }),
+            None if !is_valid_namespace(&self.name, limits.max_namespace_name) => {
+                return Err(BuildError::InvalidNamespace(name()));
+            }
+            Some(Ok(_)) | None => {}
+        }
+        self.states.extend_missing(states);
+        self.check(&self.states).map_err(|missing| BuildError::MissingState { namespace: name(), missing })
+    }
+
     /// Whether all state is there that handlers ask for.
-    pub(crate) fn check(&self, states: &StateMap) -> Result<(), MissingState> {
+    fn check(&self, states: &StateMap) -> Result<(), MissingState> {
         let Table { middleware, connect, any, entries, fallback, disconnecting, disconnect, .. } = &self.table;
         middleware.iter().try_for_each(|middleware| middleware.check(states))?;
         connect.iter().try_for_each(|handler| handler.check(states))?;

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use socketio_adapter::{IntoRooms, RoomName, Rooms};
 use socketio_core::{Event, StateMap};
 
+use crate::dynamic::Child;
 use crate::env::{Env, ErrorHook};
 use crate::namespace::Table;
 use crate::{AckStream, Broadcasted, Joined, Operators, RemoteSocket, Socket};
@@ -17,9 +18,11 @@ use crate::{AckStream, Broadcasted, Joined, Operators, RemoteSocket, Socket};
 pub(crate) struct Nsp {
     pub(crate) name: Box<str>,
     pub(crate) env: Arc<Env>,
-    pub(crate) table: Table,
+    pub(crate) table: Arc<Table>,
     pub(crate) states: StateMap,
     pub(crate) on_error: Option<ErrorHook>,
+    /// What it knows of its parent, if it came from a pattern.
+    pub(crate) child: Option<Box<Child>>,
     /// Guards who is here and in which room. Nothing is sent while it is held.
     pub(crate) rooms: Mutex<Rooms<Socket>>,
     /// Ids of events that are to be answered. One sequence for all sockets, so that a broadcast is encoded once.
@@ -30,16 +33,25 @@ impl Nsp {
     pub(crate) fn new(
         name: Box<str>,
         env: Arc<Env>,
-        table: Table,
+        table: Arc<Table>,
         states: StateMap,
         on_error: Option<ErrorHook>,
+        child: Option<Box<Child>>,
     ) -> Self {
         let rooms = Mutex::new(Rooms::new(env.limits.rooms()));
-        Self { name, env, table, states, on_error, rooms, acks: AtomicU64::new(0) }
+        Self { name, env, table, states, on_error, child, rooms, acks: AtomicU64::new(0) }
     }
 
     pub(crate) fn next_ack_id(&self) -> u64 {
         self.acks.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Drop for Nsp {
+    fn drop(&mut self) {
+        if let Some(child) = &self.child {
+            child.gone(&self.name, &self.env);
+        }
     }
 }
 
@@ -178,6 +190,8 @@ macro_rules! starts_operators {
         }
     )*};
 }
+
+pub(crate) use starts_operators;
 
 starts_operators! {
     NamespaceHandle: "everybody in a namespace";

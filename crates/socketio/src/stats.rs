@@ -37,6 +37,10 @@ counters! {
     sockets,
     /// CONNECT packets that were refused: unknown namespace, middleware, limits.
     connects_refused,
+    /// Namespaces that were made while the server ran: from patterns and predicates, or added.
+    namespaces_created,
+    /// Clients that were refused because of `max_child_namespaces`.
+    children_refused,
     /// Events received.
     events_in,
     /// Events that no handler was registered for.

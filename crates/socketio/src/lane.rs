@@ -10,10 +10,11 @@ use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
 use smallvec::SmallVec;
-use socketio_core::{BoxedHandler, HandlerFuture, Rejection};
+use socketio_core::{BoxedHandler, HandlerError, HandlerFuture, Rejection};
 use socketio_proto::{Args, OwnedArgs};
 
 use crate::context::{AckSink, ConnectContext, DisconnectContext, EventContext};
+use crate::event_middleware::{self, AckSlot};
 use crate::listeners::OwnHandlers;
 use crate::namespace::Table;
 use crate::socket::Phase;
@@ -60,6 +61,8 @@ struct EventJob {
     id: Option<u64>,
     /// Which handler answers.
     answering: usize,
+    /// Middleware has the event: it calls the handlers.
+    wrapped: bool,
     /// A copy of the arguments; `None` while they are borrowed from the read buffer.
     args: Option<OwnedArgs>,
     bytes: usize,
@@ -288,6 +291,10 @@ impl Job {
                 let called = {
                     let args = borrowed.or(lent.as_ref()).unwrap_or_else(|| no_args());
                     if index == 0 {
+                        if let Some(future) = event_middleware::wrap(socket, &mut job.id, args) {
+                            job.wrapped = true;
+                            return Called::Future(future);
+                        }
                         job.resolve(socket, args.name());
                     }
                     let id = if index == job.answering { job.id.take() } else { None };
@@ -388,7 +395,7 @@ impl EventJob {
     fn new(socket: &Socket, id: Option<u64>, args: &Args<'_>) -> Self {
         let table = &socket.0.nsp.table;
         let entry = table.find(args.name());
-        Self { entry, own: OwnHandlers::default(), id, answering: usize::MAX, args: None, bytes: 0 }
+        Self { entry, own: OwnHandlers::default(), id, answering: usize::MAX, wrapped: false, args: None, bytes: 0 }
     }
 
     /// Looks for the handlers of the socket itself, when the event's turn has come: a connect handler that was waited for
@@ -433,6 +440,9 @@ impl EventJob {
     /// The handlers in their order: of the namespace for every event and by name, of the socket for every event and by
     /// name, and the fallback where nobody was registered by name.
     fn handler<'a>(&'a self, table: &'a Table, index: usize) -> Option<&'a BoxedHandler<EventContext>> {
+        if self.wrapped {
+            return None;
+        }
         let mut index = index;
         let entry = self.entry.and_then(|entry| table.entries.get(entry)).map_or(&[][..], |entry| &entry.handlers);
         let fallback = if self.named(table) == 0 { &table.fallback[..] } else { &[] };
@@ -446,12 +456,44 @@ impl EventJob {
     }
 }
 
+/// Calls the handlers of an event that has come through middleware, one after the other.
+pub(crate) async fn run_handlers(socket: &Socket, args: &OwnedArgs, ack: &AckSlot) -> Result<(), HandlerError> {
+    let table = &socket.0.nsp.table;
+    let mut job = EventJob::new(socket, ack.take_id(), args);
+    job.resolve(socket, args.name());
+    let mut refused = None;
+    for index in 0.. {
+        let id = if index == job.answering { job.id.take() } else { None };
+        let Some(handler) = job.handler(table, index) else { break };
+        let sink = id.map(|id| AckSink { socket: socket.clone(), id });
+        let mut context = EventContext { socket: socket.clone(), sink };
+        match handler.call(&mut context, args) {
+            Ok(future) => future.await,
+            Err(rejection) => {
+                socket.0.nsp.env.counters.extraction_errors.add();
+                job.id = context.sink.map(|sink| sink.id).or(job.id);
+                refused.get_or_insert(rejection);
+            }
+        }
+    }
+    if let Some(id) = job.id {
+        ack.put_back(id);
+    }
+    refused.map_or(Ok(()), |rejection| Err(rejection.into_error()))
+}
+
 impl Socket {
     /// Tells everybody who wants to know that a handler could not be called.
     fn reject(&self, event: &str, rejection: &Rejection, sink: Option<AckSink>) {
         let nsp = &self.0.nsp;
         nsp.env.counters.extraction_errors.add();
         tracing::debug!(namespace = %nsp.name, error = %rejection.error(), "an argument of a handler does not fit");
+        self.refuse(event, rejection, sink);
+    }
+
+    /// Answers an event with an error and tells the hook.
+    pub(crate) fn refuse(&self, event: &str, rejection: &Rejection, sink: Option<AckSink>) {
+        let nsp = &self.0.nsp;
         if let Some(sink) = sink {
             socketio_core::ReplySink::reply(sink, rejection.error());
         }

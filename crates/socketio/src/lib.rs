@@ -35,6 +35,7 @@ mod data;
 mod dynamic;
 mod emit;
 mod env;
+mod event_middleware;
 mod extensions;
 #[cfg(doctest)]
 mod guide;
@@ -63,6 +64,7 @@ pub use context::{
 pub use data::SocketData;
 pub use dynamic::{NameParams, ParentNamespace};
 pub use emit::{Broadcasted, Drained, EmitError, Emitted, Joined, Turn};
+pub use event_middleware::{EventMiddleware, EventMiddlewareContext, EventVerdict, EventVerdictFuture, Next};
 pub use extensions::Extensions;
 pub use handshake::Handshake;
 pub use hub::{App, SocketIo, SocketIoLayer, SocketIoService};

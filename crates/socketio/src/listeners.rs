@@ -5,6 +5,8 @@ use socketio_core::{BoxedHandler, Event, EventHandler, Handler};
 
 use crate::Socket;
 use crate::context::{DisconnectContext, EventContext};
+use crate::event_middleware::{BoxedEventMiddleware, EventMiddleware, OwnMiddleware};
+use crate::socket::{OWN_HANDLERS, OWN_MIDDLEWARE};
 
 /// Handlers called for one event, in order.
 pub(crate) type Handlers = SmallVec<[BoxedHandler<EventContext>; 1]>;
@@ -18,6 +20,7 @@ pub struct ListenerId(u64);
 pub(crate) struct OwnListeners {
     last: u64,
     events: Vec<Own>,
+    pub(crate) middleware: OwnMiddleware,
     pub(crate) disconnecting: Vec<BoxedHandler<DisconnectContext>>,
     pub(crate) disconnect: Vec<BoxedHandler<DisconnectContext>>,
 }
@@ -65,6 +68,17 @@ impl OwnListeners {
 /// Inside middleware or a connect handler no event can be missed: what the client sends waits until that has finished.
 /// State that a handler asks for and the namespace does not have rejects the event.
 impl Socket {
+    /// Adds middleware around the events of this socket, behind that of its namespace. Node: `use`.
+    ///
+    /// See [`Namespace::use_event`](crate::Namespace::use_event).
+    pub fn use_event<A: 'static>(&self, middleware: impl EventMiddleware<A>) {
+        let middleware = BoxedEventMiddleware::new(middleware);
+        self.0.own_mut(OWN_MIDDLEWARE, |own| {
+            let all = own.middleware.iter().flat_map(|before| before.iter().cloned()).chain([middleware]);
+            own.middleware = Some(all.collect());
+        });
+    }
+
     /// Calls `handler` for every event of this name. Node: `on`.
     ///
     /// Several handlers of one event run in the order of registration; the first that returns something answers.
@@ -90,31 +104,32 @@ impl Socket {
     /// Calls `handler` when the socket is about to leave; its rooms are still set. Node: `disconnecting`.
     pub fn on_disconnecting<A: 'static>(&self, handler: impl Handler<DisconnectContext, A>) {
         let handler = BoxedHandler::new(handler);
-        self.0.own_mut(|own| own.disconnecting.push(handler));
+        self.0.own_mut(OWN_HANDLERS, |own| own.disconnecting.push(handler));
     }
 
     /// Calls `handler` when the socket has left. Node: `disconnect`.
     pub fn on_disconnect<A: 'static>(&self, handler: impl Handler<DisconnectContext, A>) {
         let handler = BoxedHandler::new(handler);
-        self.0.own_mut(|own| own.disconnect.push(handler));
+        self.0.own_mut(OWN_HANDLERS, |own| own.disconnect.push(handler));
     }
 
     /// Takes all handlers of this socket for events of this name off. Node: `removeAllListeners(event)`.
     pub fn off(&self, event: &str) {
         // What a handler captured is dropped behind the lock.
-        let removed: Option<Vec<Own>> =
-            self.0.own_mut(|own| own.events.extract_if(.., |own| own.event.as_deref() == Some(event)).collect());
+        let removed: Option<Vec<Own>> = self.0.own_mut(OWN_HANDLERS, |own| {
+            own.events.extract_if(.., |own| own.event.as_deref() == Some(event)).collect()
+        });
         drop(removed);
     }
 
     /// Takes one handler off. Returns whether it was still there. Node: `off(event, handler)`, `offAny`.
     pub fn remove(&self, listener: ListenerId) -> bool {
         let removed: Option<Vec<Own>> =
-            self.0.own_mut(|own| own.events.extract_if(.., |own| own.id == listener).collect());
+            self.0.own_mut(OWN_HANDLERS, |own| own.events.extract_if(.., |own| own.id == listener).collect());
         removed.is_some_and(|removed| !removed.is_empty())
     }
 
     fn listen(&self, event: Option<&str>, once: bool, handler: BoxedHandler<EventContext>) -> ListenerId {
-        self.0.own_mut(|own| own.add(event, once, handler)).unwrap_or(ListenerId(0))
+        self.0.own_mut(OWN_HANDLERS, |own| own.add(event, once, handler)).unwrap_or(ListenerId(0))
     }
 }

@@ -12,6 +12,7 @@ use socketio_proto::is_valid_namespace;
 use crate::context::{ConnectContext, DisconnectContext, EventContext};
 use crate::dynamic::Rule;
 use crate::env::ErrorHook;
+use crate::event_middleware::{BoxedEventMiddleware, EventMiddleware};
 use crate::middleware::{BoxedMiddleware, Middleware};
 use crate::{BuildError, Limits, Socket};
 
@@ -47,6 +48,7 @@ pub struct Namespace {
 #[derive(Default)]
 pub(crate) struct Table {
     pub(crate) middleware: Vec<BoxedMiddleware>,
+    pub(crate) event_middleware: Vec<BoxedEventMiddleware>,
     pub(crate) connect: Vec<BoxedHandler<ConnectContext>>,
     pub(crate) any: Vec<BoxedHandler<EventContext>>,
     pub(crate) entries: Vec<Entry>,
@@ -167,6 +169,28 @@ impl Namespace {
         self
     }
 
+    /// Adds middleware around the events of all sockets: it runs, in order, before the handlers of each event. Node:
+    /// `socket.use`.
+    ///
+    /// It takes what handlers take, and [`Next`](crate::Next) if something is to happen behind the handlers too. An error
+    /// refuses the event: see [`EventMiddleware`].
+    ///
+    /// ```
+    /// use socketio::{EventName, HandlerError, Namespace, Socket};
+    ///
+    /// let chat = Namespace::new("/chat").use_event(async |socket: Socket, EventName(name): EventName| {
+    ///     if name.starts_with("admin:") && !socket.is_in("admins") {
+    ///         return Err(HandlerError::new("forbidden", "only for admins"));
+    ///     }
+    ///     Ok(())
+    /// });
+    /// # let _ = chat;
+    /// ```
+    pub fn use_event<A: 'static>(mut self, middleware: impl EventMiddleware<A>) -> Self {
+        self.table.event_middleware.push(BoxedEventMiddleware::new(middleware));
+        self
+    }
+
     /// Calls `handler` for each socket that has connected, before any of its events. Node: `on("connection")`.
     ///
     /// What the client sends waits until it has finished; answers to what it asks the client do not. Where an argument of
@@ -263,8 +287,10 @@ impl Namespace {
 
     /// Whether all state is there that handlers ask for.
     fn check(&self, states: &StateMap) -> Result<(), MissingState> {
-        let Table { middleware, connect, any, entries, fallback, disconnecting, disconnect, .. } = &self.table;
+        let Table { middleware, event_middleware, connect, any, entries, fallback, disconnecting, disconnect, .. } =
+            &self.table;
         middleware.iter().try_for_each(|middleware| middleware.check(states))?;
+        event_middleware.iter().try_for_each(|middleware| middleware.check(states))?;
         connect.iter().try_for_each(|handler| handler.check(states))?;
         let named = entries.iter().flat_map(|entry| &entry.handlers);
         any.iter().chain(named).chain(fallback).try_for_each(|handler| handler.check(states))?;

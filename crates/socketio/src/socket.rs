@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use engineio::{HEADROOM, Session};
@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::acks::{AckTable, Settled, Waiter};
 use crate::broadcast::{Delivery, frames};
+use crate::event_middleware::OwnMiddleware;
 use crate::hub::Hub;
 use crate::listeners::OwnListeners;
 use crate::nsp::Nsp;
@@ -38,8 +39,8 @@ pub(crate) struct SocketInner {
     auth: Option<Box<Payload<'static>>>,
     /// A [`Phase`].
     phase: AtomicU8,
-    /// Handlers were registered on this socket: spares the lock for all the others.
-    has_own: AtomicBool,
+    /// What was registered on this socket, a set of [`OWN_HANDLERS`] and others: spares the lock for all sockets without.
+    own: AtomicU8,
     /// Guards the table of awaited answers; `None` until the first one.
     acks: Mutex<Option<Box<AckTable>>>,
     /// Guards what few sockets have; `None` until needed.
@@ -80,6 +81,11 @@ pub(crate) struct Client {
     pub(crate) requests: AtomicU8,
 }
 
+/// Handlers were registered on a socket.
+pub(crate) const OWN_HANDLERS: u8 = 1;
+/// Middleware for events was registered on a socket.
+pub(crate) const OWN_MIDDLEWARE: u8 = 2;
+
 /// A socket was dismissed.
 pub(crate) const LOOK: u8 = 1;
 /// The connection shall be closed, all namespaces first.
@@ -100,7 +106,7 @@ impl Socket {
             client,
             auth,
             phase: AtomicU8::new(Phase::Connecting as u8),
-            has_own: AtomicBool::new(false),
+            own: AtomicU8::new(0),
             acks: Mutex::new(None),
             rare: Mutex::new(None),
             extensions: Extensions::default(),
@@ -447,7 +453,7 @@ impl SocketInner {
             self.nsp.env.counters.sockets_open.sub();
         }
         let rare = self.rare.lock().take();
-        self.has_own.store(false, Ordering::Release);
+        self.own.store(0, Ordering::Release);
         drop(rare);
         true
     }
@@ -525,19 +531,27 @@ impl SocketInner {
 
     /// The handlers that were registered on this socket, if there are any, under the lock.
     pub(crate) fn own<R>(&self, look: impl FnOnce(&mut OwnListeners) -> R) -> Option<R> {
-        if !self.has_own.load(Ordering::Acquire) {
+        if self.own.load(Ordering::Acquire) & OWN_HANDLERS == 0 {
             return None;
         }
         self.rare.lock().as_deref_mut().map(|rare| look(&mut rare.own))
     }
 
-    /// Registers handlers on this socket, under the lock. `None` once it has left.
-    pub(crate) fn own_mut<R>(&self, change: impl FnOnce(&mut OwnListeners) -> R) -> Option<R> {
+    /// The middleware that was registered on this socket, if there is any.
+    pub(crate) fn own_middleware(&self) -> OwnMiddleware {
+        if self.own.load(Ordering::Acquire) & OWN_MIDDLEWARE == 0 {
+            return None;
+        }
+        self.rare.lock().as_deref().and_then(|rare| rare.own.middleware.clone())
+    }
+
+    /// Registers something on this socket, under the lock. `None` once it has left.
+    pub(crate) fn own_mut<R>(&self, what: u8, change: impl FnOnce(&mut OwnListeners) -> R) -> Option<R> {
         let mut rare = self.rare.lock();
         if self.phase() >= Phase::Released {
             return None;
         }
-        self.has_own.store(true, Ordering::Release);
+        self.own.fetch_or(what, Ordering::Release);
         Some(change(&mut rare.get_or_insert_default().own))
     }
 }

@@ -53,6 +53,8 @@ counters! {
     connect_timeouts,
     /// Handlers whose arguments could not be extracted.
     extraction_errors,
+    /// Events that middleware refused.
+    events_refused,
     /// Handlers that panicked; their connection is closed.
     handler_panics,
     /// Handlers that were given up because they still ran `handler_stall` after their socket had left.

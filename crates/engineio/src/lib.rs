@@ -3,6 +3,8 @@
 //! A [`Server`] owns sessions; what happens on them is up to an [`Application`]. The rules of the protocol live in
 //! `engineio-proto`; this crate moves bytes, keeps the time and spawns one task per session.
 //!
+//! Features, all off by default: `tls` for [`Server`]'s `listen_tls`, `http2` for WebSocket over HTTP/2 behind another server.
+//!
 //! Where to look: [`app`] for what an application implements, `service` for how a request is answered, `driver` for
 //! the life of a session, `link` for how a WebSocket is read and written.
 
@@ -12,6 +14,8 @@ mod compress;
 mod driver;
 mod guarded;
 mod handshake;
+#[cfg(feature = "tls")]
+mod http2;
 mod link;
 mod listen;
 mod options;
@@ -19,6 +23,8 @@ mod server;
 mod service;
 mod session;
 mod sid;
+#[cfg(feature = "tls")]
+mod tls;
 mod upgrade;
 
 pub use app::{Application, Connection};
@@ -32,3 +38,5 @@ pub use options::{Cookie, HookFuture, InvalidOption, Options};
 pub use server::{Builder, Server, Stats};
 pub use service::{EngineLayer, EngineService, NotFound, PeerAddr, RefusedRequest, Secure, ServiceFuture};
 pub use session::{SendError, Session};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};

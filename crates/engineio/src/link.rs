@@ -65,6 +65,8 @@ pub(crate) struct SocketLink {
     revision: Revision,
     b64: bool,
     close_sent: bool,
+    /// The stream took everything and has not passed it on yet.
+    flushing: bool,
     /// The peer said goodbye or broke the rules: nothing that it sends now is looked at.
     pub(crate) heard_enough: bool,
     /// Our half of the stream is closed.
@@ -94,6 +96,7 @@ impl SocketLink {
             revision,
             b64,
             close_sent: false,
+            flushing: false,
             heard_enough: false,
             shut: false,
             stalled: None,
@@ -136,7 +139,7 @@ impl SocketLink {
     }
 
     pub(crate) fn is_flushed(&self) -> bool {
-        self.out_bytes == 0
+        self.out_bytes == 0 && !self.flushing
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -200,7 +203,17 @@ impl SocketLink {
         }
         match &mut self.io {
             Io::Tcp(_) => Poll::Ready(Ok(())),
-            Io::Other(stream) => Pin::new(stream).poll_flush(cx),
+            // A stream of TLS or HTTP/2 has a buffer of its own, which counts as unwritten.
+            Io::Other(stream) => {
+                let flushed = Pin::new(stream).poll_flush(cx);
+                self.flushing = flushed.is_pending();
+                if self.flushing {
+                    self.stalled.get_or_insert_with(Instant::now);
+                } else {
+                    self.stalled = None;
+                }
+                flushed
+            }
         }
     }
 

@@ -1,7 +1,8 @@
-//! The stand-alone server: hyper's HTTP/1.1 with a deadline on everything.
+//! The stand-alone server: hyper with a deadline on everything, HTTP/1.1 over TCP, HTTP/1.1 and HTTP/2 over TLS.
 
 use std::{
     convert::Infallible,
+    future::Future,
     io,
     net::SocketAddr,
     sync::{
@@ -19,10 +20,15 @@ use http::{
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, ToSocketAddrs},
+};
 use tower_service::Service;
 
-use crate::{Application, EngineBody, EngineService, Limits, NotFound, PeerAddr, Server, guarded::Guarded};
+use crate::{Application, EngineBody, EngineService, Limits, NotFound, PeerAddr, Secure, Server, guarded::Guarded};
+#[cfg(feature = "tls")]
+use crate::{Tls, http2};
 
 /// The pause after an `accept` that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -54,6 +60,77 @@ impl<A: Application> Server<A> {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let service = self.service_with(fallback);
+        self.accept(listener, |stream, peer, limits| {
+            let service = service.clone();
+            async move { serve_http1(stream, peer, false, service, &limits).await }
+        })
+        .await
+    }
+
+    /// Serves on an address over TLS, with HTTP/1.1 and HTTP/2, until the future is dropped. Everything but Engine.IO is
+    /// answered with 404.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    ///
+    /// # Cancel safety
+    /// As [`listen`](Self::listen).
+    #[cfg(feature = "tls")]
+    pub async fn listen_tls(&self, addr: impl ToSocketAddrs, tls: Tls) -> io::Result<()> {
+        self.serve_tls(TcpListener::bind(addr).await?, NotFound, tls).await
+    }
+
+    /// Serves a listener over TLS; what is not Engine.IO goes to `fallback`. Requests carry [`Secure`] in their extensions.
+    ///
+    /// A handshake may take as long as a request head: `Limits::header_timeout`.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve).
+    ///
+    /// # Cancel safety
+    /// As [`serve`](Self::serve).
+    #[cfg(feature = "tls")]
+    pub async fn serve_tls<S, B>(&self, listener: TcpListener, fallback: S, tls: Tls) -> io::Result<()>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let service = self.service_with(fallback);
+        let acceptor = tls.acceptor();
+        let accepting = self.accept(listener, |stream, peer, limits| {
+            let service = service.clone();
+            // Boxed, and gone before the connection is served: a handshake needs more room than what comes after it.
+            let handshake = Box::pin(tokio::time::timeout(limits.header_timeout, acceptor.accept(stream)));
+            async move {
+                let stream = match handshake.await {
+                    Ok(Ok(stream)) => stream,
+                    Ok(Err(error)) => return tracing::debug!(%error, %peer, "the handshake of TLS failed"),
+                    Err(_) => return tracing::debug!(%peer, "the handshake of TLS took too long"),
+                };
+                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    Box::pin(http2::serve(stream, peer, service, limits)).await;
+                } else {
+                    serve_http1(stream, peer, true, service, &limits).await;
+                }
+            }
+        });
+        tokio::select! {
+            ended = accepting => ended,
+            () = tls.keep_fresh() => Ok(()),
+        }
+    }
+
+    /// Accepts connections for ever, and lets `serve` have each on a task of its own.
+    async fn accept<F>(
+        &self,
+        listener: TcpListener,
+        serve: impl Fn(TcpStream, SocketAddr, Limits) -> F,
+    ) -> io::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let open = Arc::new(AtomicUsize::new(0));
         loop {
             let (stream, peer) = match listener.accept().await {
@@ -70,52 +147,76 @@ impl<A: Application> Server<A> {
                 drop(stream);
                 continue;
             }
-            let service = service.clone();
+            let _ = stream.set_nodelay(true);
+            let connection = serve(stream, peer, self.options().limits().clone());
             let open = open.clone();
-            let limits = self.options().limits().clone();
             tokio::spawn(async move {
-                serve_connection(stream, peer, service, &limits).await;
+                connection.await;
                 open.fetch_sub(1, Ordering::Relaxed);
             });
         }
     }
 }
 
-async fn serve_connection<A, S, B>(stream: TcpStream, peer: SocketAddr, service: EngineService<S, A>, limits: &Limits)
-where
+async fn serve_http1<A, S, B, Io>(
+    stream: Io,
+    peer: SocketAddr,
+    secure: bool,
+    service: EngineService<S, A>,
+    limits: &Limits,
+) where
     A: Application,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let _ = stream.set_nodelay(true);
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        let refused = refuse_ambiguous(&request);
-        request.extensions_mut().insert(PeerAddr(peer));
-        let mut service = service.clone();
-        async move {
-            match refused {
-                Some(status) => {
-                    let mut response = Response::new(EngineBody::own(Bytes::new()));
-                    *response.status_mut() = status;
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                    Ok::<_, Infallible>(response)
-                }
-                None => service.call(request).await,
-            }
-        }
-    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(limits.max_header_bytes.max(8 << 10))
         .max_headers(limits.max_headers)
         .half_close(false)
-        .serve_connection(TokioIo::new(Guarded::new(stream, limits.write_timeout)), service)
+        .serve_connection(
+            TokioIo::new(Guarded::new(stream, limits.write_timeout)),
+            hyper::service::service_fn(move |request| handle(request, peer, secure, &service)),
+        )
         .with_upgrades();
     if let Err(error) = connection.await {
         tracing::trace!(%error, "connection ended");
+    }
+}
+
+/// Refuses what is ambiguous, and has the rest answered.
+pub(crate) fn handle<A, S, B>(
+    mut request: Request<Incoming>,
+    peer: SocketAddr,
+    secure: bool,
+    service: &EngineService<S, A>,
+) -> impl Future<Output = Result<Response<EngineBody<B>>, Infallible>> + Send + use<A, S, B>
+where
+    A: Application,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+{
+    let refused = refuse_ambiguous(&request);
+    request.extensions_mut().insert(PeerAddr(peer));
+    if secure {
+        request.extensions_mut().insert(Secure);
+    }
+    let mut service = service.clone();
+    async move {
+        match refused {
+            Some(status) => {
+                let mut response = Response::new(EngineBody::own(Bytes::new()));
+                *response.status_mut() = status;
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                Ok(response)
+            }
+            None => service.call(request).await,
+        }
     }
 }
 

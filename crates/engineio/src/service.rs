@@ -212,11 +212,13 @@ impl<A: Application> Engine<A> {
             }
         }
         let query = Query::parse(parts.uri.query().unwrap_or_default());
-        let is_upgrade = upgrade::is_upgrade(&parts.headers);
+        let is_connect = upgrade::is_connect(&parts);
+        let is_upgrade = is_connect || upgrade::is_upgrade(&parts.headers);
         let mut found = None;
         let accepted = verify(
             Facts {
-                method: Method::from_name(parts.method.as_str()),
+                // CONNECT with the protocol `websocket` is what GET with an upgrade is on HTTP/1.1.
+                method: if is_connect { Method::Get } else { Method::from_name(parts.method.as_str()) },
                 is_upgrade,
                 query: &query,
                 origin: origin.and_then(|origin| self.check_origin(&parts, origin)),

@@ -9,7 +9,7 @@ use engineio_proto::{
     ws::{
         self, Role,
         deflate::{self, Agreement},
-        handshake::{Accepted, HandshakeRefusal, Headers, RequestLine, check_request},
+        handshake::{Accepted, HandshakeRefusal, Headers, RequestLine, check_connect, check_request},
     },
 };
 use http::{
@@ -44,7 +44,8 @@ impl Headers for Table<'_> {
 
 /// What a checked handshake goes on with.
 pub(crate) struct Handshaken {
-    accept: String,
+    /// What the 101 of HTTP/1.1 says; none on HTTP/2.
+    accept: Option<String>,
     protocol: Option<String>,
     compression: Option<Agreement>,
 }
@@ -57,15 +58,34 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     listed && names_upgrade(headers)
 }
 
-/// Checks the opening handshake of RFC 6455.
+/// Whether a request asks for a WebSocket on a stream of HTTP/2: the extended CONNECT of RFC 8441.
+pub(crate) fn is_connect(parts: &Parts) -> bool {
+    #[cfg(feature = "http2")]
+    {
+        let protocol = parts.extensions.get::<hyper::ext::Protocol>();
+        parts.method == http::Method::CONNECT && protocol.is_some_and(|name| name.as_str() == "websocket")
+    }
+    #[cfg(not(feature = "http2"))]
+    {
+        let _ = parts;
+        false
+    }
+}
+
+/// Checks the opening handshake of RFC 6455, or of RFC 8441 on HTTP/2.
 pub(crate) fn check(parts: &Parts, compression: Option<&deflate::Options>) -> Result<Handshaken, HandshakeRefusal> {
-    let line = RequestLine {
-        method: parts.method.as_str(),
-        http_1_1: parts.version == Version::HTTP_11,
-        has_body: has_body(&parts.headers),
-    };
     let table = Table(&parts.headers);
-    let Accepted { accept, protocols } = check_request(line, &table)?;
+    let (accept, protocols) = if is_connect(parts) {
+        (None, check_connect(&table)?)
+    } else {
+        let line = RequestLine {
+            method: parts.method.as_str(),
+            http_1_1: parts.version == Version::HTTP_11,
+            has_body: has_body(&parts.headers),
+        };
+        let Accepted { accept, protocols } = check_request(line, &table)?;
+        (Some(accept), protocols)
+    };
     // Like Node's `ws`: some clients fail when none of the protocols they offer comes back.
     let protocol = protocols.first().map(|protocol| (*protocol).to_owned());
     let compression = match compression {
@@ -92,7 +112,7 @@ pub(crate) fn refuse_with(status: StatusCode, message: &str, headers: HeaderMap)
     with_headers(response, headers)
 }
 
-/// Answers 101 and calls `then` with the link once the stream is ours, or without one if it never comes.
+/// Answers 101, or 200 to a CONNECT, and calls `then` with the link once the stream is ours, or without one if it never comes.
 pub(crate) fn accept<A: Application>(
     mut parts: Parts,
     handshaken: Handshaken,
@@ -100,13 +120,17 @@ pub(crate) fn accept<A: Application>(
     engine: Arc<Engine<A>>,
     then: impl FnOnce(Arc<Engine<A>>, Option<SocketLink>) + Send + 'static,
 ) -> Response<Bytes> {
-    let mut response = with_headers(empty(StatusCode::SWITCHING_PROTOCOLS), headers);
+    let http_1 = handshaken.accept.is_some();
+    let status = if http_1 { StatusCode::SWITCHING_PROTOCOLS } else { StatusCode::OK };
+    let mut response = with_headers(empty(status), headers);
     let out = response.headers_mut();
-    out.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    out.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    if http_1 {
+        out.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        out.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
     let compression = handshaken.compression;
     for (name, value) in [
-        (SEC_WEBSOCKET_ACCEPT, Some(handshaken.accept)),
+        (SEC_WEBSOCKET_ACCEPT, handshaken.accept),
         (SEC_WEBSOCKET_PROTOCOL, handshaken.protocol),
         (SEC_WEBSOCKET_EXTENSIONS, compression.map(|agreement| agreement.header_value())),
     ] {
@@ -153,12 +177,17 @@ fn take<A: Application>(
 /// The stream itself where it is a plain TCP stream under one of the HTTP servers that we know, and what was read from it
 /// already. The bytes are copied: they are a slice of the server's read buffer.
 fn unwrap(upgraded: Upgraded) -> (Io, Vec<u8>) {
-    let upgraded = match upgraded.downcast::<TokioIo<Guarded>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<Guarded<TcpStream>>>() {
         Ok(parts) => return (tcp(parts.io.into_inner().into_inner()), parts.read_buf.to_vec()),
         Err(upgraded) => upgraded,
     };
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => return (tcp(parts.io.into_inner()), parts.read_buf.to_vec()),
+        Err(upgraded) => upgraded,
+    };
+    #[cfg(feature = "tls")]
+    let upgraded = match crate::tls::unwrap(upgraded) {
+        Ok(taken) => return taken,
         Err(upgraded) => upgraded,
     };
     match hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {

@@ -79,11 +79,6 @@ pub fn check_request<'a, H: Headers + ?Sized>(
     line: RequestLine<'_>,
     headers: &'a H,
 ) -> Result<Accepted<'a>, HandshakeRefusal> {
-    const VERSION: HandshakeRefusal = HandshakeRefusal {
-        status: 400,
-        message: "Missing or invalid Sec-WebSocket-Version header",
-        headers: &[("Sec-WebSocket-Version", "13")],
-    };
     if line.method != "GET" {
         return Err(HandshakeRefusal::new("Invalid HTTP method"));
     }
@@ -102,11 +97,31 @@ pub fn check_request<'a, H: Headers + ?Sized>(
     let key = only(headers, "sec-websocket-key")
         .filter(|key| is_key(key))
         .ok_or(HandshakeRefusal::new("Missing or invalid Sec-WebSocket-Key header"))?;
-    if only(headers, "sec-websocket-version") != Some(b"13") {
-        return Err(VERSION);
-    }
-    let protocols = protocols(headers).ok_or(HandshakeRefusal::new("Invalid Sec-WebSocket-Protocol header"))?;
-    Ok(Accepted { accept: accept_key(key), protocols })
+    check_version(headers)?;
+    Ok(Accepted { accept: accept_key(key), protocols: offered(headers)? })
+}
+
+/// Decides whether an extended CONNECT of HTTP/2 (RFC 8441) for the protocol `websocket` is a proper opening handshake, and
+/// returns the subprotocols on offer. There is no key, and nothing to say in `Upgrade` and `Connection`. Answer 200.
+///
+/// # Errors
+/// The first rule that the request breaks.
+pub fn check_connect<H: Headers + ?Sized>(headers: &H) -> Result<Vec<&str>, HandshakeRefusal> {
+    check_version(headers)?;
+    offered(headers)
+}
+
+fn check_version<H: Headers + ?Sized>(headers: &H) -> Result<(), HandshakeRefusal> {
+    const VERSION: HandshakeRefusal = HandshakeRefusal {
+        status: 400,
+        message: "Missing or invalid Sec-WebSocket-Version header",
+        headers: &[("Sec-WebSocket-Version", "13")],
+    };
+    if only(headers, "sec-websocket-version") == Some(b"13") { Ok(()) } else { Err(VERSION) }
+}
+
+fn offered<H: Headers + ?Sized>(headers: &H) -> Result<Vec<&str>, HandshakeRefusal> {
+    protocols(headers).ok_or(HandshakeRefusal::new("Invalid Sec-WebSocket-Protocol header"))
 }
 
 /// The value of `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key`.

@@ -14,7 +14,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 /// What the application saw, and the handles to push with.
 #[derive(Default)]
@@ -129,7 +129,7 @@ impl World {
                 .with_upgrades()
                 .await;
         });
-        Client { stream: near, buffer: Vec::new() }
+        Client::new(near)
     }
 
     /// Opens a polling session and gives back its id.
@@ -160,12 +160,16 @@ pub struct Answer {
     pub body: String,
 }
 
-pub struct Client {
-    pub stream: DuplexStream,
+pub struct Client<S = DuplexStream> {
+    pub stream: S,
     buffer: Vec<u8>,
 }
 
-impl Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub fn new(stream: S) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
+
     pub async fn get(&mut self, query: &str) -> Answer {
         self.send_get(query).await;
         self.answer().await

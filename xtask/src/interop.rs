@@ -23,6 +23,9 @@ const CLIENTS: &[(&str, Kind, &[&str])] = &[
 ];
 const TRANSPORTS: &[&str] = &["polling", "websocket", "upgrade"];
 
+/// The upgrade over TLS, with our server only: the reference has no TLS of its own.
+const TLS: &str = "tls";
+
 /// `beyond-limit` and `big-payload` of the suites know this number.
 const MAX_PAYLOAD: &str = "100000";
 
@@ -110,7 +113,9 @@ pub(crate) fn main(args: &[String]) -> Result<bool> {
 
 /// Runs the cells whose name contains the filter, prints the table, and counts the tests.
 pub(crate) fn run(peer: &Peer, filter: &str, jobs: usize) -> Result<Count> {
-    let cells: Vec<Cell> = cells().into_iter().filter(|cell| cell.name().contains(filter)).collect();
+    let ours = matches!(peer, Peer::Ours(_));
+    let wanted = |cell: &Cell| cell.name().contains(filter) && (ours || cell.transport != TLS);
+    let cells: Vec<Cell> = cells().into_iter().filter(wanted).collect();
     if cells.is_empty() {
         return Err(format!("no client and transport match `{filter}`").into());
     }
@@ -217,8 +222,15 @@ fn cells() -> Vec<Cell> {
             cells.push(Cell { client, transport, kind: *kind, server, feature: None });
         }
     }
+    let tls = vec!["--tls".to_owned(), certificate()];
+    cells.push(Cell { client: "sio4", transport: TLS, kind: Kind::Node, server: tls, feature: None });
     cells.push(Cell { client: "raw", transport: "fixtures", kind: Kind::Raw, server: Vec::new(), feature: None });
     cells
+}
+
+/// The file into which our server writes the certificate of its own making.
+fn certificate() -> String {
+    std::env::temp_dir().join(format!("interop-{}.pem", std::process::id())).display().to_string()
 }
 
 fn run_cell(peer: &Peer, cell: &Cell, python: Option<&str>) -> Result<Vec<Test>> {
@@ -226,7 +238,8 @@ fn run_cell(peer: &Peer, cell: &Cell, python: Option<&str>) -> Result<Vec<Test>>
     args.extend(cell.server.iter().cloned());
     args.extend(["--max-payload".to_owned(), MAX_PAYLOAD.to_owned()]);
     let mut server = Server::start(program, &args)?;
-    let url = format!("http://127.0.0.1:{}", server.port);
+    let (scheme, transport) = if cell.transport == TLS { ("https", "upgrade") } else { ("http", cell.transport) };
+    let url = format!("{scheme}://127.0.0.1:{}", server.port);
     let job = match cell.kind {
         Kind::Node => {
             let only = cell.feature.map(|feature| format!("--test-name-pattern=^{feature}$"));
@@ -241,7 +254,9 @@ fn run_cell(peer: &Peer, cell: &Cell, python: Option<&str>) -> Result<Vec<Test>>
         Peer::Ours(_) => "ours",
         Peer::Node => "node",
     };
-    let job = job.env("CLIENT", cell.client).env("TRANSPORT", cell.transport).env("URL", &url).env("PEER", peer_is);
+    let job = job.env("CLIENT", cell.client).env("TRANSPORT", transport).env("URL", &url).env("PEER", peer_is);
+    // Node knows no other certificate authority: a client that does not check would pass everywhere.
+    let job = if cell.transport == TLS { job.env("NODE_EXTRA_CA_CERTS", &certificate()) } else { job };
     // The environment of an outer test runner would change what the inner one prints.
     let outcome = job.env("NODE_TEST_CONTEXT", "").seconds(240).quiet().run()?;
     let mut tests = parse_tap(&outcome.lines);
@@ -339,7 +354,7 @@ pub(crate) fn build() -> Result<String> {
     if !crate::root().join("crates/socketio/examples/interop_server.rs").exists() {
         return Err("crates/socketio/examples/interop_server.rs is missing".into());
     }
-    executable(&["build", "-p", "socketio", "--example", "interop_server"], "interop_server")
+    executable(&["build", "-p", "socketio", "--features", "tls", "--example", "interop_server"], "interop_server")
 }
 
 /// Runs `cargo build …` and returns the program of that name that it made.

@@ -75,10 +75,16 @@ async fn serve(settings: Settings) -> Result<(), Problem> {
     })?;
     let address = listener.local_addr().map_err(|error| Problem(format!("cannot tell the address: {error}")))?;
 
-    let say = Voice { json: settings.json };
+    let say = Voice { json: settings.json, scheme: if settings.tls.is_some() { "https" } else { "http" } };
+    let serving = async {
+        match settings.tls {
+            Some(tls) => io.engine().serve_tls(listener, site, tls).await,
+            None => io.engine().serve(listener, site).await,
+        }
+    };
     say.listening(&address.to_string(), &settings.path);
     tokio::select! {
-        ended = io.engine().serve(listener, site) => {
+        ended = serving => {
             ended.map_err(|error| Problem(format!("cannot listen on {address} any more: {error}")))?;
         }
         () = signals.next() => {}
@@ -98,11 +104,12 @@ async fn serve(settings: Settings) -> Result<(), Problem> {
 #[derive(Debug, Clone, Copy)]
 struct Voice {
     json: bool,
+    scheme: &'static str,
 }
 
 impl Voice {
     fn listening(self, address: &str, path: &str) {
-        let url = format!("http://{address}");
+        let url = format!("{}://{address}", self.scheme);
         self.say(
             &format!("listening on {url}"),
             json!({ "event": "listening", "url": url, "address": address, "path": path }),

@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer};
-use socketio::{Origins, Transport};
+use socketio::{Origins, Tls, Transport};
 
 /// Why the program could not do what it was asked: what happened, to what, and what to try.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,6 +75,14 @@ struct Options {
     #[arg(long, value_name = "DIR", env = "SIO_SERVE_CLIENT")]
     #[serde(alias = "serve-client")]
     serve_client: Option<PathBuf>,
+    /// A certificate chain as a PEM file: serve over TLS. Changes are noticed within a minute
+    #[arg(long, value_name = "FILE", env = "SIO_TLS_CERT", requires = "tls_key")]
+    #[serde(alias = "tls-cert")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, as a PEM file
+    #[arg(long, value_name = "FILE", env = "SIO_TLS_KEY", requires = "tls_cert")]
+    #[serde(alias = "tls-key")]
+    tls_key: Option<PathBuf>,
     /// Listen on an address that other machines reach, and answer to any host name, although there is no TLS
     #[arg(long, env = "SIO_INSECURE", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     insecure: Option<bool>,
@@ -98,6 +106,8 @@ pub(crate) struct Settings {
     pub(crate) max_payload: usize,
     pub(crate) hold_polls: Option<Duration>,
     pub(crate) serve_client: Option<PathBuf>,
+    /// With it, everything goes over TLS.
+    pub(crate) tls: Option<Tls>,
     /// Only requests for a name of this machine are answered: the shield against DNS rebinding.
     pub(crate) loopback_hosts_only: bool,
     pub(crate) json: bool,
@@ -139,6 +149,9 @@ impl Options {
             max_payload: self.max_payload.or(file.max_payload),
             hold_polls: self.hold_polls.or(file.hold_polls),
             serve_client: self.serve_client.or(file.serve_client),
+            // A pair stays together: a flag does not borrow the key of the file's certificate.
+            tls_key: if self.tls_cert.is_some() { self.tls_key } else { file.tls_key },
+            tls_cert: self.tls_cert.or(file.tls_cert),
             insecure: self.insecure.or(file.insecure),
             log: self.log.or(file.log),
         }
@@ -147,10 +160,19 @@ impl Options {
     fn check(self, json: bool) -> Result<Settings, Problem> {
         let insecure = self.insecure.unwrap_or(false);
         let (listen, local) = address(self.listen.as_deref().unwrap_or("127.0.0.1:3000"))?;
-        if !local && !insecure {
+        let tls = match (self.tls_cert, self.tls_key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => {
+                Some(Tls::from_pem_files(certificate, key).map_err(|error| Problem(error.to_string()))?)
+            }
+            _ => {
+                return Err(Problem("a certificate and its key belong together: give tls_cert and tls_key".to_owned()));
+            }
+        };
+        if !local && !insecure && tls.is_none() {
             return Err(Problem(format!(
                 "will not listen on {listen} without TLS, where everybody on the way can read and change what is sent \
-                 (listen on 127.0.0.1 behind a proxy that does TLS, or say --insecure)"
+                 (give --tls-cert and --tls-key, listen on 127.0.0.1 behind a proxy that does TLS, or say --insecure)"
             )));
         }
         let mut origins = Origins::same_origin();
@@ -187,6 +209,7 @@ impl Options {
             max_payload: self.max_payload.map_or(1_000_000, |Size(bytes)| bytes),
             hold_polls: self.hold_polls.map(|Span(time)| time),
             serve_client: self.serve_client,
+            tls,
             loopback_hosts_only: local && !insecure,
             json,
             log: self.log.unwrap_or(Log::Warn),

@@ -191,6 +191,8 @@ fn both_signals_end_it_in_peace() {
 fn what_cannot_be_done_is_said_with_a_way_out() {
     let server = Server::start(&[]);
     check(&["--listen", &server.address], &["cannot listen on 127.0.0.1:", "try another port with --listen"]);
+    check(&["--tls-cert", "cert.pem"], &["--tls-key"]);
+    check(&["--tls-cert", "/nowhere.pem", "--tls-key", "/nowhere.pem"], &["cannot read `/nowhere.pem`"]);
     check(&["--listen", "0.0.0.0:0"], &["will not listen on 0.0.0.0:0 without TLS", "--insecure"]);
     check(&["--config", "/nowhere.toml"], &["cannot read the configuration `/nowhere.toml`"]);
     check(

@@ -34,8 +34,26 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .namespace(events(Namespace::new("/admin").use_(authorize)))
         .build()?;
     let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], options.port))).await?;
-    println!("listening on {}", listener.local_addr()?.port());
-    let serve = io.serve(listener);
+    let port = listener.local_addr()?.port();
+    let serve = async {
+        match &options.tls {
+            #[cfg(feature = "tls")]
+            Some(file) => {
+                let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
+                    .map_err(std::io::Error::other)?;
+                std::fs::write(file, made.cert.pem())?;
+                let tls = socketio::Tls::from_pem(made.cert.pem(), made.signing_key.serialize_pem())?;
+                println!("listening on {port}");
+                io.serve_tls(listener, tls).await
+            }
+            #[cfg(not(feature = "tls"))]
+            Some(_) => Err(std::io::Error::other("built without the feature `tls`")),
+            None => {
+                println!("listening on {port}");
+                io.serve(listener).await
+            }
+        }
+    };
     if options.exit_with_stdin {
         let end = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
         tokio::select! {
@@ -216,6 +234,8 @@ fn fnv(bytes: &[u8]) -> u32 {
 struct Options {
     port: u16,
     exit_with_stdin: bool,
+    /// Serve over TLS, with a new certificate that is written to this file.
+    tls: Option<String>,
     parser: AnyParser,
     path: String,
     ping_interval: Duration,
@@ -238,6 +258,7 @@ impl Options {
         let mut options = Self {
             port: 0,
             exit_with_stdin: false,
+            tls: None,
             parser: AnyParser::json(),
             path: "/socket.io".to_owned(),
             ping_interval: Duration::from_secs(25),
@@ -259,6 +280,7 @@ impl Options {
             let ms = |text: String| text.parse().map(Duration::from_millis);
             match option.as_str() {
                 "--port" => options.port = value()?.parse()?,
+                "--tls" => options.tls = Some(value()?),
                 "--exit-with-stdin" => options.exit_with_stdin = true,
                 "--parser" => {
                     options.parser = match value()?.as_str() {

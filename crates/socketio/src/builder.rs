@@ -318,6 +318,19 @@ impl Builder {
     pub async fn listen(self, addr: impl ToSocketAddrs) -> io::Result<()> {
         self.build()?.listen(addr).await
     }
+
+    /// Makes the server and serves on an address over TLS until the future is dropped; see
+    /// [`SocketIo::listen_tls`].
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    ///
+    /// # Cancel safety
+    /// As [`listen`](Self::listen).
+    #[cfg(feature = "tls")]
+    pub async fn listen_tls(self, addr: impl ToSocketAddrs, tls: crate::Tls) -> io::Result<()> {
+        self.build()?.listen_tls(addr, tls).await
+    }
 }
 
 impl std::fmt::Debug for Builder {

@@ -224,6 +224,39 @@ impl SocketIo {
         self.engine().listen(addr).await
     }
 
+    /// Serves on an address over TLS until the future is dropped: HTTP/1.1 and HTTP/2, WebSocket on both. Everything but
+    /// Socket.IO is answered with 404.
+    ///
+    /// Keep a clone of `tls` to exchange the certificate while the server runs; one from files is looked at every minute.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    ///
+    /// # Panics
+    /// As [`layer`](Self::layer).
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops accepting; connections that exist go on.
+    #[cfg(feature = "tls")]
+    pub async fn listen_tls(&self, addr: impl ToSocketAddrs, tls: crate::Tls) -> io::Result<()> {
+        self.engine().listen_tls(addr, tls).await
+    }
+
+    /// Serves a listener over TLS, as [`listen_tls`](Self::listen_tls) does.
+    ///
+    /// # Errors
+    /// When the listener itself fails.
+    ///
+    /// # Panics
+    /// As [`layer`](Self::layer).
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops accepting; connections that exist go on.
+    #[cfg(feature = "tls")]
+    pub async fn serve_tls(&self, listener: TcpListener, tls: crate::Tls) -> io::Result<()> {
+        self.engine().serve_tls(listener, NotFound, tls).await
+    }
+
     /// Serves a listener until the future is dropped. Everything but Socket.IO is answered with 404; with
     /// [`engine`](Self::engine) it can go to another service.
     ///

@@ -23,6 +23,8 @@
 //! * [`Namespace`] is where handlers are registered: async functions of extractors, see [`context`].
 //! * [`Socket`] is a client in a namespace, [`Operators`] a group of them.
 //!
+//! Features, all off by default: `tls` adds `listen_tls`, `http2` WebSocket over HTTP/2 behind another server.
+//!
 //! How it works inside: `connection` is one client on its session's task, `lane` the order of one socket's handlers,
 //! `leave` its end, `acks` what clients owe, `broadcast` from arguments to frames.
 
@@ -83,8 +85,10 @@ pub use stats::Stats;
 pub use bytes::Bytes;
 pub use engineio::{
     CloseReason, Cookie, Cors, DeflateOptions, EngineBody, InvalidOption, NotFound, Origins, PeerAddr, RefusedRequest,
-    Revision, Session, Transport,
+    Revision, Secure, Session, Transport,
 };
+#[cfg(feature = "tls")]
+pub use engineio::{Tls, TlsError};
 pub use socketio_adapter::{IntoRooms, JoinError, RoomName, RoomNames};
 #[doc(hidden)]
 pub use socketio_core::__private;

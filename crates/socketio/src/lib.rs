@@ -51,6 +51,7 @@ mod middleware;
 mod namespace;
 mod nsp;
 mod operators;
+mod outgoing;
 mod pairs;
 mod reason;
 mod remote;

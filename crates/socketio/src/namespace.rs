@@ -7,13 +7,14 @@ use hashbrown::HashMap;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 use socketio_core::{BoxedHandler, Event, EventHandler, Handler, MissingState, Rejection, StateMap};
-use socketio_proto::is_valid_namespace;
+use socketio_proto::{OwnedArgs, is_valid_namespace};
 
 use crate::context::{ConnectContext, DisconnectContext, EventContext};
 use crate::dynamic::Rule;
 use crate::env::ErrorHook;
 use crate::event_middleware::{BoxedEventMiddleware, EventMiddleware};
 use crate::middleware::{BoxedMiddleware, Middleware};
+use crate::outgoing::OutgoingListener;
 use crate::{BuildError, Limits, Socket};
 
 /// A namespace: what is done with the sockets that connect to it.
@@ -54,6 +55,7 @@ pub(crate) struct Table {
     pub(crate) entries: Vec<Entry>,
     names: HashMap<Box<str>, usize>,
     pub(crate) fallback: Vec<BoxedHandler<EventContext>>,
+    pub(crate) outgoing: Vec<OutgoingListener>,
     pub(crate) disconnecting: Vec<BoxedHandler<DisconnectContext>>,
     pub(crate) disconnect: Vec<BoxedHandler<DisconnectContext>>,
     /// How many events of one socket may be handled at once; `None` keeps them in order.
@@ -219,6 +221,15 @@ impl Namespace {
     /// Calls `handler` for every event, before those that are registered by name. Node: `onAny`.
     pub fn on_any<A: 'static>(mut self, handler: impl Handler<EventContext, A>) -> Self {
         self.table.any.push(BoxedHandler::new(handler));
+        self
+    }
+
+    /// Calls `listener` for every event that was queued for a socket of this namespace, by an emit or a broadcast; not for
+    /// acknowledgements, and not for what the listener itself sends. Node: `onAnyOutgoing`.
+    ///
+    /// It runs where the event is sent, once for each recipient: be short.
+    pub fn on_any_outgoing(mut self, listener: impl Fn(&Socket, &OwnedArgs) + Send + Sync + 'static) -> Self {
+        self.table.outgoing.push(Arc::new(listener));
         self
     }
 

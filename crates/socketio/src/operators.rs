@@ -12,6 +12,7 @@ use socketio_core::Event;
 use crate::acks::AckStream;
 use crate::broadcast::{Delivery, Frames};
 use crate::nsp::Nsp;
+use crate::outgoing::Announcement;
 use crate::{Broadcasted, EmitError, Joined, RemoteSocket, Socket};
 
 /// A group of sockets and the way to reach them.
@@ -116,6 +117,7 @@ impl Operators {
         for namespace in &self.namespaces {
             let id = namespace.next_ack_id();
             let mut frames = None;
+            let mut announcement = Announcement::default();
             let mut recipients = namespace.rooms.lock().snapshot(&self.selection).recipients();
             while let Some(socket) = recipients.next_ref() {
                 if !socket.connected() {
@@ -138,6 +140,7 @@ impl Operators {
                 let error = match socket.deliver(encoded, self.flags.volatile) {
                     Delivery::Queued => {
                         stream.asked(id, socket);
+                        announcement.of(socket, event, &args);
                         continue;
                     }
                     Delivery::Dropped => EmitError::Dropped,
@@ -211,6 +214,7 @@ impl Operators {
     ) -> Result<(), EmitError> {
         let mut recipients = namespace.rooms.lock().snapshot(&self.selection).recipients();
         let mut frames: Option<Frames> = None;
+        let mut announcement = Announcement::default();
         while let Some(socket) = recipients.next_ref() {
             if !socket.connected() {
                 continue;
@@ -220,7 +224,10 @@ impl Operators {
                 None => frames.insert(self.encode(namespace, None, event, args)?),
             };
             match socket.deliver(encoded, self.flags.volatile) {
-                Delivery::Queued => outcome.recipients += 1,
+                Delivery::Queued => {
+                    outcome.recipients += 1;
+                    announcement.of(socket, event, args);
+                }
                 Delivery::Dropped | Delivery::Refused(_) => outcome.refused += 1,
             }
         }

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use rand::Rng;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
 use socketio_adapter::{BroadcastFlags, IntoRooms, RoomName, RoomNames};
 use socketio_core::{AckError, Event};
 use socketio_proto::{Map, Payload};
@@ -21,6 +22,7 @@ use crate::event_middleware::OwnMiddleware;
 use crate::hub::Hub;
 use crate::listeners::OwnListeners;
 use crate::nsp::Nsp;
+use crate::outgoing::{Announcement, OutgoingListener};
 use crate::{
     AckFuture, EmitError, Emitted, Extensions, Handshake, Joined, NamespaceHandle, Operators, SocketData, SocketIo,
 };
@@ -83,6 +85,8 @@ pub(crate) struct Client {
 
 /// Handlers were registered on a socket.
 pub(crate) const OWN_HANDLERS: u8 = 1;
+/// Somebody listens to what is sent to a socket.
+pub(crate) const OWN_OUTGOING: u8 = 4;
 /// Middleware for events was registered on a socket.
 pub(crate) const OWN_MIDDLEWARE: u8 = 2;
 
@@ -310,6 +314,11 @@ impl Socket {
         }
     }
 
+    /// Whether anybody listens to what is sent to this socket.
+    pub(crate) fn is_overheard(&self) -> bool {
+        self.0.own.load(Ordering::Acquire) & OWN_OUTGOING != 0 || !self.0.nsp.table.outgoing.is_empty()
+    }
+
     pub(crate) fn emitter(&self) -> SocketEmitter {
         SocketEmitter { socket: self.clone(), flags: BroadcastFlags::default() }
     }
@@ -324,7 +333,10 @@ impl Socket {
             Err(error) => return Emitted::refused(error),
         };
         match self.deliver(&frames, flags.volatile) {
-            Delivery::Queued => Emitted::queued(self.0.client.session.clone()),
+            Delivery::Queued => {
+                Announcement::default().of(self, event, args);
+                Emitted::queued(self.0.client.session.clone())
+            }
             Delivery::Dropped => Emitted::refused(EmitError::Dropped),
             Delivery::Refused(error) => Emitted::refused(error.into()),
         }
@@ -352,6 +364,7 @@ impl Socket {
         }
         let refused = match self.deliver(&frames, flags.volatile) {
             Delivery::Queued => {
+                Announcement::default().of(self, event, args);
                 let timeout = flags.timeout.unwrap_or(env.ack_timeout);
                 return AckFuture::waiting(self.clone(), id, answer, timeout);
             }
@@ -531,7 +544,12 @@ impl SocketInner {
 
     /// The handlers that were registered on this socket, if there are any, under the lock.
     pub(crate) fn own<R>(&self, look: impl FnOnce(&mut OwnListeners) -> R) -> Option<R> {
-        if self.own.load(Ordering::Acquire) & OWN_HANDLERS == 0 {
+        self.own_if(OWN_HANDLERS, look)
+    }
+
+    /// What was registered on this socket, if `what` was, under the lock.
+    pub(crate) fn own_if<R>(&self, what: u8, look: impl FnOnce(&mut OwnListeners) -> R) -> Option<R> {
+        if self.own.load(Ordering::Acquire) & what == 0 {
             return None;
         }
         self.rare.lock().as_deref_mut().map(|rare| look(&mut rare.own))
@@ -543,6 +561,15 @@ impl SocketInner {
             return None;
         }
         self.rare.lock().as_deref().and_then(|rare| rare.own.middleware.clone())
+    }
+
+    /// The listeners of this socket alone to what is sent to it.
+    pub(crate) fn own_outgoing(&self) -> SmallVec<[OutgoingListener; 2]> {
+        if self.own.load(Ordering::Acquire) & OWN_OUTGOING == 0 {
+            return SmallVec::new();
+        }
+        let rare = self.rare.lock();
+        rare.as_deref().map(|rare| rare.own.outgoing().cloned().collect()).unwrap_or_default()
     }
 
     /// Registers something on this socket, under the lock. `None` once it has left.

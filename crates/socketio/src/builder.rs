@@ -17,7 +17,7 @@ use crate::dynamic::ChildCount;
 use crate::env::{Env, ErrorHook, NamespaceHook};
 use crate::hub::{App, Names};
 use crate::stats::Counters;
-use crate::{Limits, Namespace, NamespaceHandle, Socket, SocketIo};
+use crate::{Limits, Namespace, NamespaceHandle, Peers, Socket, SocketIo};
 
 /// Builds a [`SocketIo`]. The methods carry Node's option names, and Node's defaults unless their text says otherwise.
 #[must_use = "a builder does nothing until `build` or `listen`"]
@@ -30,6 +30,7 @@ pub struct Builder {
     states: StateMap,
     on_error: Option<ErrorHook>,
     cleanup: bool,
+    peers: Option<Box<dyn Peers>>,
     on_new_namespace: Option<NamespaceHook>,
 }
 
@@ -81,6 +82,7 @@ impl Builder {
             states: StateMap::new(),
             on_error: None,
             cleanup: true,
+            peers: None,
             on_new_namespace: None,
         }
     }
@@ -157,6 +159,13 @@ impl Builder {
     /// task: be short. Node: the event `new_namespace`.
     pub fn on_new_namespace(mut self, hook: impl Fn(&NamespaceHandle) + Send + Sync + 'static) -> Self {
         self.on_new_namespace = Some(Arc::new(hook));
+        self
+    }
+
+    /// The other servers of a cluster, for [`server_side_emit`](SocketIo::server_side_emit). Default: none, the server is
+    /// alone. Node: a part of `adapter`.
+    pub fn peers(mut self, peers: impl Peers) -> Self {
+        self.peers = Some(Box::new(peers));
         self
     }
 
@@ -283,8 +292,18 @@ impl Builder {
     /// # Errors
     /// [`BuildError`] says what does not fit together.
     pub fn build(self) -> Result<SocketIo, BuildError> {
-        let Self { engine, limits, parser, ack_timeout, namespaces, states, on_error, cleanup, on_new_namespace } =
-            self;
+        let Self {
+            engine,
+            limits,
+            parser,
+            ack_timeout,
+            namespaces,
+            states,
+            on_error,
+            cleanup,
+            peers,
+            on_new_namespace,
+        } = self;
         // Only the first server of a process gets to set it; they would all set the same.
         socketio_core::set_internal_error_hook(log_internal_error);
         let engine = engine.limits(limits.engine());
@@ -294,6 +313,7 @@ impl Builder {
             limits,
             ack_timeout,
             counters: Counters::default(),
+            peers,
             cleanup_empty_child_namespaces: cleanup,
             children: ChildCount::default(),
             on_new_namespace,

@@ -9,7 +9,7 @@ use socketio_proto::AnyParser;
 
 use crate::dynamic::ChildCount;
 use crate::stats::Counters;
-use crate::{Limits, NamespaceHandle, Socket};
+use crate::{Limits, NamespaceHandle, Peers, Socket};
 
 /// The parts of a server that do not depend on its namespaces.
 pub(crate) struct Env {
@@ -18,6 +18,7 @@ pub(crate) struct Env {
     pub(crate) proto_limits: socketio_proto::Limits,
     pub(crate) ack_timeout: Duration,
     pub(crate) counters: Counters,
+    pub(crate) peers: Option<Box<dyn Peers>>,
     pub(crate) cleanup_empty_child_namespaces: bool,
     pub(crate) children: ChildCount,
     pub(crate) on_new_namespace: Option<NamespaceHook>,

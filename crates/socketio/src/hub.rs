@@ -161,6 +161,10 @@ impl SocketIo {
         self.hub.all().into_iter().map(NamespaceHandle::new).collect()
     }
 
+    pub(crate) fn root(&self) -> NamespaceHandle {
+        NamespaceHandle::new(Arc::clone(&self.hub.root))
+    }
+
     /// Everybody in the namespace `/`, to be narrowed down.
     pub fn broadcast(&self) -> Operators {
         Operators::new(Arc::clone(&self.hub.root))

@@ -53,8 +53,10 @@ mod nsp;
 mod operators;
 mod outgoing;
 mod pairs;
+mod peers;
 mod reason;
 mod remote;
+mod room_events;
 mod socket;
 mod stats;
 
@@ -77,6 +79,7 @@ pub use middleware::{Middleware, Verdict, VerdictFuture};
 pub use namespace::Namespace;
 pub use nsp::NamespaceHandle;
 pub use operators::Operators;
+pub use peers::{Peers, ServerAnswerSink, ServerAnswers, ServerEvent, ServerEventContext, ServerSink};
 pub use reason::DisconnectReason;
 pub use remote::{RemoteHandshake, RemoteSocket};
 pub use socket::{Socket, SocketEmitter};
@@ -90,7 +93,7 @@ pub use engineio::{
 };
 #[cfg(feature = "tls")]
 pub use engineio::{Tls, TlsError};
-pub use socketio_adapter::{IntoRooms, JoinError, RoomName, RoomNames};
+pub use socketio_adapter::{IntoRooms, JoinError, RoomEvent, RoomName, RoomNames};
 #[doc(hidden)]
 pub use socketio_core::__private;
 #[doc(no_inline)]

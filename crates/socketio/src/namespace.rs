@@ -15,7 +15,9 @@ use crate::env::ErrorHook;
 use crate::event_middleware::{BoxedEventMiddleware, EventMiddleware};
 use crate::middleware::{BoxedMiddleware, Middleware};
 use crate::outgoing::OutgoingListener;
-use crate::{BuildError, Limits, Socket};
+use crate::peers::ServerEventContext;
+use crate::room_events::RoomHook;
+use crate::{BuildError, Limits, NamespaceHandle, RoomEvent, Socket};
 
 /// A namespace: what is done with the sockets that connect to it.
 ///
@@ -56,6 +58,8 @@ pub(crate) struct Table {
     names: HashMap<Box<str>, usize>,
     pub(crate) fallback: Vec<BoxedHandler<EventContext>>,
     pub(crate) outgoing: Vec<OutgoingListener>,
+    pub(crate) room_hook: Option<RoomHook>,
+    pub(crate) server_events: HashMap<Box<str>, Vec<BoxedHandler<ServerEventContext>>>,
     pub(crate) disconnecting: Vec<BoxedHandler<DisconnectContext>>,
     pub(crate) disconnect: Vec<BoxedHandler<DisconnectContext>>,
     /// How many events of one socket may be handled at once; `None` keeps them in order.
@@ -233,6 +237,38 @@ impl Namespace {
         self
     }
 
+    /// Tells `hook` what happens to the rooms of this namespace on this server: rooms are created and deleted, sockets join
+    /// and leave. The room of a socket's own id is a room too. Node: the adapter's events `create-room`, `join-room`,
+    /// `leave-room` and `delete-room`.
+    ///
+    /// It is told in the order in which it happened, soon after it happened, by whoever made it happen: be short.
+    ///
+    /// ```
+    /// use socketio::{Namespace, RoomEvent};
+    ///
+    /// let chat = Namespace::new("/chat").on_room_event(|namespace, event| match event {
+    ///     RoomEvent::Create(room) => println!("{room} is new in {}", namespace.name()),
+    ///     RoomEvent::Join { room, id } => println!("{id} has joined {room}"),
+    ///     RoomEvent::Leave { room, id } => println!("{id} has left {room}"),
+    ///     RoomEvent::Delete(room) => println!("{room} is empty"),
+    /// });
+    /// # let _ = chat;
+    /// ```
+    pub fn on_room_event(mut self, hook: impl Fn(&NamespaceHandle, &RoomEvent) + Send + Sync + 'static) -> Self {
+        self.table.room_hook = Some(Arc::new(hook));
+        self
+    }
+
+    /// Calls `handler` for every event of this name that another server of the cluster sends with
+    /// [`server_side_emit`](NamespaceHandle::server_side_emit). Node: `on` of the server or namespace.
+    ///
+    /// What it returns is the answer. Its arguments are `Data<T>`, `State<T>`, `EventName`, `OwnedArgs`,
+    /// [`NamespaceHandle`] and [`SocketIo`](crate::SocketIo); there is no socket.
+    pub fn on_server_event<A: 'static>(mut self, event: &str, handler: impl Handler<ServerEventContext, A>) -> Self {
+        self.table.server_events.entry(event.into()).or_default().push(BoxedHandler::new(handler));
+        self
+    }
+
     /// Calls `handler` for every event that no handler is registered for. Without one such events are counted, and not
     /// acknowledged.
     pub fn fallback<A: 'static>(mut self, handler: impl Handler<EventContext, A>) -> Self {
@@ -298,6 +334,8 @@ impl Namespace {
 
     /// Whether all state is there that handlers ask for.
     fn check(&self, states: &StateMap) -> Result<(), MissingState> {
+        let server_events = self.table.server_events.values().flatten();
+        server_events.into_iter().try_for_each(|handler| handler.check(states))?;
         let Table { middleware, event_middleware, connect, any, entries, fallback, disconnecting, disconnect, .. } =
             &self.table;
         middleware.iter().try_for_each(|middleware| middleware.check(states))?;

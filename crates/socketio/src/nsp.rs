@@ -13,6 +13,7 @@ use socketio_core::{Event, StateMap};
 use crate::dynamic::Child;
 use crate::env::{Env, ErrorHook};
 use crate::namespace::Table;
+use crate::room_events::RoomNews;
 use crate::{AckStream, Broadcasted, Joined, Operators, RemoteSocket, Socket};
 
 pub(crate) struct Nsp {
@@ -23,6 +24,8 @@ pub(crate) struct Nsp {
     pub(crate) on_error: Option<ErrorHook>,
     /// What it knows of its parent, if it came from a pattern.
     pub(crate) child: Option<Box<Child>>,
+    /// Who wants to know what happens to rooms.
+    pub(crate) room_news: Option<Box<RoomNews>>,
     /// Guards who is here and in which room. Nothing is sent while it is held.
     pub(crate) rooms: Mutex<Rooms<Socket>>,
     /// Ids of events that are to be answered. One sequence for all sockets, so that a broadcast is encoded once.
@@ -38,8 +41,9 @@ impl Nsp {
         on_error: Option<ErrorHook>,
         child: Option<Box<Child>>,
     ) -> Self {
+        let room_news = table.room_hook.clone().map(|hook| Box::new(RoomNews::new(hook)));
         let rooms = Mutex::new(Rooms::new(env.limits.rooms()));
-        Self { name, env, table, states, on_error, child, rooms, acks: AtomicU64::new(0) }
+        Self { name, env, table, states, on_error, child, room_news, rooms, acks: AtomicU64::new(0) }
     }
 
     pub(crate) fn next_ack_id(&self) -> u64 {
@@ -62,6 +66,10 @@ pub struct NamespaceHandle(Arc<Nsp>);
 impl NamespaceHandle {
     pub(crate) fn new(nsp: Arc<Nsp>) -> Self {
         Self(nsp)
+    }
+
+    pub(crate) fn nsp(&self) -> &Arc<Nsp> {
+        &self.0
     }
 
     /// The name, `/chat` for example.

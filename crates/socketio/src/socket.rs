@@ -11,7 +11,7 @@ use rand::Rng;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
-use socketio_adapter::{BroadcastFlags, IntoRooms, RoomName, RoomNames};
+use socketio_adapter::{BroadcastFlags, IntoRooms, JoinError, RoomEvents, RoomName, RoomNames};
 use socketio_core::{AckError, Event};
 use socketio_proto::{Map, Payload};
 use tokio::sync::oneshot;
@@ -261,7 +261,7 @@ impl Socket {
             }
             Phase::Connected => {
                 drop(rare);
-                Joined(self.0.nsp.rooms.lock().join(&self.0.id, rooms).map(drop))
+                Joined(self.0.join_now(rooms))
             }
             Phase::Dismissed | Phase::Left | Phase::Released => Joined(Ok(())),
         }
@@ -277,7 +277,7 @@ impl Socket {
             }
         } else {
             drop(rare);
-            self.0.nsp.rooms.lock().leave(&self.0.id, rooms);
+            self.0.nsp.change_rooms(|all| ((), all.leave(&self.0.id, rooms)));
         }
         Joined(Ok(()))
     }
@@ -413,17 +413,28 @@ impl SocketInner {
 
     /// Adds the socket to its namespace, and with that to the room of its own id.
     pub(crate) fn enter(self: &Arc<Self>) {
-        let mut rooms = self.nsp.rooms.lock();
-        if rooms.add(self.id.clone(), Socket(Arc::clone(self))).is_err() {
-            // A client of Engine.IO 3 that comes back while its former self still says goodbye has the same id.
-            let former = rooms.remove(&self.id);
-            let added = rooms.add(self.id.clone(), Socket(Arc::clone(self)));
-            drop(rooms);
-            drop((former, added));
-        } else {
-            drop(rooms);
-        }
+        let former = self.nsp.change_rooms(|rooms| {
+            let member = || Socket(Arc::clone(self));
+            match rooms.add(self.id.clone(), member()) {
+                Ok(events) => (None, events),
+                // A client of Engine.IO 3 that comes back while its former self still says goodbye has the same id.
+                Err(_) => {
+                    let former = rooms.remove(&self.id);
+                    let mut events = former.as_ref().map(|former| former.events.clone()).unwrap_or_default();
+                    events.extend(rooms.add(self.id.clone(), member()).into_iter().flatten());
+                    (former, events)
+                }
+            }
+        });
+        drop(former);
         self.join_early();
+    }
+
+    fn join_now(&self, rooms: RoomNames) -> Result<(), JoinError> {
+        self.nsp.change_rooms(|all| match all.join(&self.id, rooms) {
+            Ok(events) => (Ok(()), events),
+            Err(error) => (Err(error), RoomEvents::new()),
+        })
     }
 
     /// Joins the rooms that were asked for while the socket was connecting.
@@ -431,7 +442,7 @@ impl SocketInner {
         let early =
             self.rare.lock().as_deref_mut().map(|rare| std::mem::take(&mut rare.early_rooms)).unwrap_or_default();
         if !early.is_empty()
-            && let Err(error) = self.nsp.rooms.lock().join(&self.id, early)
+            && let Err(error) = self.join_now(early)
         {
             tracing::warn!(namespace = %self.nsp.name, %error, "rooms that middleware joined are full");
         }
@@ -473,13 +484,14 @@ impl SocketInner {
 
     /// Takes the socket out of all rooms and out of its namespace.
     pub(crate) fn leave_all(&self) {
-        let mut rooms = self.nsp.rooms.lock();
-        // A client of Engine.IO 3 that has come back meanwhile has the same id.
-        if rooms.get(&self.id).is_some_and(|socket| std::ptr::eq(&*socket.0, self)) {
-            let removed = rooms.remove(&self.id);
-            drop(rooms);
-            drop(removed);
-        }
+        let removed = self.nsp.change_rooms(|rooms| {
+            // A client of Engine.IO 3 that has come back meanwhile has the same id.
+            let mine = rooms.get(&self.id).is_some_and(|socket| std::ptr::eq(&*socket.0, self));
+            let mut removed = mine.then(|| rooms.remove(&self.id)).flatten();
+            let events = removed.as_mut().map(|removed| std::mem::take(&mut removed.events)).unwrap_or_default();
+            (removed, events)
+        });
+        drop(removed);
     }
 
     /// Moves on to a later phase and returns the one before. Nobody awaits an answer of a socket that has left.

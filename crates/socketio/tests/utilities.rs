@@ -2,7 +2,9 @@
 
 mod support;
 
-use socketio::{Auth, Data, Namespace, Socket, SocketIo, Value};
+use std::sync::{Arc, Mutex};
+
+use socketio::{Auth, Data, Namespace, RoomEvent, Socket, SocketIo, Value};
 use support::{Client, eventually, serve};
 
 #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -87,4 +89,58 @@ async fn send_is_the_event_message() {
     client.expect(r#"2["message","hi",1]"#).await;
     client.expect(r#"2["message","all"]"#).await;
     client.expect(r#"2["message","flagged"]"#).await;
+}
+
+#[tokio::test]
+async fn what_happens_to_rooms_is_told_in_order() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hook = Arc::clone(&told);
+    let namespace = Namespace::new("/")
+        .on("barrier", async || ())
+        .on("join", async |socket: Socket, Data(rooms): Data<Vec<String>>| {
+            socket.join(rooms);
+        })
+        .on("leave", async |socket: Socket, Data(room): Data<String>| {
+            socket.leave(room);
+        })
+        .on_room_event(move |namespace, event| {
+            assert_eq!(namespace.name(), "/");
+            let line = match event {
+                RoomEvent::Create(room) => format!("+{room}"),
+                RoomEvent::Join { room, id } => {
+                    // A hook may change rooms itself: that is told afterwards.
+                    if room.as_str() == "first" {
+                        namespace.in_(id).sockets_join("second");
+                    }
+                    format!("{id}>{room}")
+                }
+                RoomEvent::Leave { room, id } => format!("{id}<{room}"),
+                RoomEvent::Delete(room) => format!("-{room}"),
+            };
+            hook.lock().unwrap().push(line);
+        });
+    let server = serve(SocketIo::builder().namespace(namespace)).await;
+    let (mut ann, a) = Client::join(server.addr).await;
+    ann.send(r#"20["join",["first","third"]]"#).await;
+    ann.expect("30[]").await;
+    ann.send(r#"20["join",["first"]]"#).await;
+    ann.expect("30[]").await;
+    let (mut bob, b) = Client::join(server.addr).await;
+    bob.send(r#"20["join",["third"]]"#).await;
+    bob.expect("30[]").await;
+    ann.send(r#"20["leave","third"]"#).await;
+    ann.expect("30[]").await;
+    let want = [
+        format!("+{a} {a}>{a} +first {a}>first +third {a}>third +second {a}>second"),
+        format!("+{b} {b}>{b} {b}>third {a}<third"),
+    ];
+    assert_eq!(told.lock().unwrap().join(" "), want.join(" "));
+    told.lock().unwrap().clear();
+    bob.close().await;
+    eventually("bob has left", || server.io.stats().sockets_open == 1).await;
+    let mut lines = told.lock().unwrap().clone();
+    lines.sort();
+    let mut want = [format!("{b}<{b}"), format!("-{b}"), format!("{b}<third"), "-third".to_owned()];
+    want.sort();
+    assert_eq!(lines, want);
 }

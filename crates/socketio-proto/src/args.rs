@@ -7,8 +7,9 @@ use bytes::Bytes;
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
-use crate::attached::{Attached, JsonReader};
+use crate::attached::Attached;
 use crate::msgpack::MsgpackReader;
+use crate::read::{JsonReader, Long};
 use crate::ser::{Values, write_ack, write_event};
 use crate::value::Value;
 use crate::{DataError, EncodeError, Violation, de};
@@ -37,7 +38,7 @@ pub(crate) type Name<'a> = Cow<'a, str>;
 /// The encoded form. For an event it is the whole list, the name in front.
 #[derive(Debug, Clone)]
 pub(crate) enum Repr<'a> {
-    Json { text: Cow<'a, str>, attached: Option<Arc<Attached>> },
+    Json { text: Cow<'a, str>, long: Long, attached: Option<Arc<Attached>> },
     Msgpack(Cow<'a, [u8]>),
     Values(Cow<'a, [Value]>),
 }
@@ -71,11 +72,18 @@ impl<'a> Args<'a> {
     pub fn deserialize<'s, T: Deserialize<'s>>(&'s self) -> Result<T, DataError> {
         let named = self.name.is_some();
         match &self.repr {
-            Repr::Json { text, attached: None } => {
-                de::arguments(named, |visitor| serde_json::Deserializer::from_str(text).deserialize_seq(visitor))
-            }
-            Repr::Json { text, attached: Some(attached) } => {
-                de::arguments(named, |visitor| JsonReader::new(text, attached).deserialize_seq(visitor))
+            Repr::Json { text, long, attached } => {
+                let read = |visitor: de::Arguments<'_, T>| {
+                    JsonReader::new(text, *long, attached.as_deref()).deserialize_seq(visitor)
+                };
+                match de::arguments(named, read) {
+                    // Once more for the sake of the message, which then has line and column.
+                    Err(DataError::Invalid { .. }) if attached.is_none() => {
+                        let mut reader = serde_json::Deserializer::from_str(text);
+                        de::arguments(named, |visitor| reader.deserialize_seq(visitor))
+                    }
+                    read => read,
+                }
             }
             Repr::Msgpack(data) => de::arguments(named, |visitor| MsgpackReader::new(data).deserialize_seq(visitor)),
             Repr::Values(values) => {
@@ -91,9 +99,8 @@ impl<'a> Args<'a> {
     /// has no Rust form.
     pub fn values(&self) -> Result<Vec<Value>, DataError> {
         let whole = match &self.repr {
-            Repr::Json { text, attached: None } => read(serde_json::from_str(text)),
-            Repr::Json { text, attached: Some(attached) } => {
-                read(Value::deserialize(&mut JsonReader::new(text, attached)))
+            Repr::Json { text, long, attached } => {
+                read(Value::deserialize(&mut JsonReader::new(text, *long, attached.as_deref())))
             }
             Repr::Msgpack(data) => read(Value::deserialize(&mut MsgpackReader::new(data))),
             Repr::Values(values) => Ok(Value::Array(values.to_vec())),
@@ -112,7 +119,7 @@ impl<'a> Args<'a> {
     /// The JSON text of the whole list, the event's name in front, if it arrived as JSON without attachments.
     pub fn as_json(&self) -> Option<&str> {
         match &self.repr {
-            Repr::Json { text, attached: None } => Some(text),
+            Repr::Json { text, attached: None, .. } => Some(text),
             _ => None,
         }
     }
@@ -120,7 +127,7 @@ impl<'a> Args<'a> {
     /// How many bytes the encoded arguments take, attachments included. For queues that count bytes.
     pub fn encoded_len(&self) -> usize {
         match &self.repr {
-            Repr::Json { text, attached } => {
+            Repr::Json { text, attached, .. } => {
                 text.len() + attached.iter().flat_map(|attached| &attached.bytes).map(Bytes::len).sum::<usize>()
             }
             Repr::Msgpack(data) => data.len(),
@@ -195,8 +202,10 @@ impl<'a> Payload<'a> {
     /// [`DataError::Invalid`] when it is of another type.
     pub fn deserialize<'s, T: Deserialize<'s>>(&'s self) -> Result<T, DataError> {
         match &self.repr {
-            Repr::Json { text, attached: None } => read(serde_json::from_str(text)),
-            Repr::Json { text, attached: Some(attached) } => read(T::deserialize(&mut JsonReader::new(text, attached))),
+            Repr::Json { text, attached: None, .. } => read(serde_json::from_str(text)),
+            Repr::Json { text, long, attached } => {
+                read(T::deserialize(&mut JsonReader::new(text, *long, attached.as_deref())))
+            }
             Repr::Msgpack(data) => read(T::deserialize(&mut MsgpackReader::new(data))),
             Repr::Values(values) => T::deserialize(values.first().unwrap_or(&Value::Null)),
         }
@@ -225,7 +234,7 @@ impl From<Value> for Payload<'static> {
 impl Repr<'_> {
     fn into_owned(self) -> Repr<'static> {
         match self {
-            Self::Json { text, attached } => Repr::Json { text: Cow::Owned(text.into_owned()), attached },
+            Self::Json { text, long, attached } => Repr::Json { text: Cow::Owned(text.into_owned()), long, attached },
             Self::Msgpack(data) => Repr::Msgpack(Cow::Owned(data.into_owned())),
             Self::Values(values) => Repr::Values(Cow::Owned(values.into_owned())),
         }
@@ -233,7 +242,9 @@ impl Repr<'_> {
 
     fn borrow(&self) -> Repr<'_> {
         match self {
-            Self::Json { text, attached } => Repr::Json { text: Cow::Borrowed(text), attached: attached.clone() },
+            Self::Json { text, long, attached } => {
+                Repr::Json { text: Cow::Borrowed(text), long: *long, attached: attached.clone() }
+            }
             Self::Msgpack(data) => Repr::Msgpack(Cow::Borrowed(data)),
             Self::Values(values) => Repr::Values(Cow::Borrowed(values)),
         }

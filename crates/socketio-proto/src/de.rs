@@ -258,12 +258,18 @@ impl<'de, E> Key<'de, E> {
     }
 }
 
+/// What is a number to Rust and not to JSON: `+1`, `.5`, `1.`, `inf`. Neither of its ends is then a digit of JSON's.
+fn is_foreign(text: &str) -> bool {
+    let ends = (text.bytes().next(), text.bytes().next_back());
+    !matches!(ends, (Some(b'-' | b'0'..=b'9'), Some(b'0'..=b'9'))) && !matches!(text, "true" | "false")
+}
+
 macro_rules! parsed {
     ($($method:ident: $visit:ident;)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
             match self.text.parse() {
-                Ok(value) => visitor.$visit(value),
-                Err(_) => self.deserialize_any(visitor),
+                Ok(value) if !is_foreign(&self.text) => visitor.$visit(value),
+                _ => self.deserialize_any(visitor),
             }
         })*
     };

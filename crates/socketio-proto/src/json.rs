@@ -11,12 +11,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::ser::Formatter;
 
 use crate::args::{Name, Repr, event_name};
-use crate::attached::{Attached, find_placeholders, unescape};
+use crate::attached::{Attached, find_placeholders};
 use crate::limits::{MAX_DEPTH, MAX_ID};
+use crate::read::{Cursor, Long, unescape};
+use crate::scan::plain_len;
+use crate::scratch::Buffer;
 use crate::ser::Sink;
+use crate::write::JsonWriter;
 use crate::{Args, Chunk, EncodeError, Encoded, Limits, Message, Packet, PacketKind, Payload, Violation};
 
 /// Decodes the messages of one connection.
@@ -104,7 +107,9 @@ impl JsonDecoder {
     fn packet<'a>(&self, header: &Header<'a>, attached: Option<Arc<Attached>>) -> Result<Packet<'a>, Violation> {
         let namespace = Cow::Borrowed(header.namespace);
         let shape = header.data.map(|data| check(data).ok_or(Violation::Malformed)).transpose()?;
-        let payload = |data: &'a str| Payload::new(Repr::Json { text: Cow::Borrowed(data), attached: None });
+        let payload = |data: &'a str| {
+            Payload::new(Repr::Json { text: Cow::Borrowed(data), long: Long::default(), attached: None })
+        };
         let begins =
             |with: &[u8]| header.data.is_none_or(|data| data.bytes().next().is_some_and(|b| with.contains(&b)));
         match header.kind {
@@ -118,13 +123,13 @@ impl JsonDecoder {
                 if !data.starts_with('[') || shape.elements == 0 {
                     return Err(Violation::Payload);
                 }
-                let name = self.name(data.get(shape.first.0..shape.first.1).unwrap_or_default())?;
-                let repr = Repr::Json { text: Cow::Borrowed(data), attached };
+                let name = self.name(data)?;
+                let repr = Repr::Json { text: Cow::Borrowed(data), long: shape.long, attached };
                 Ok(Packet::Event { namespace, id: header.id, args: Args::new(Some(name), shape.elements - 1, repr) })
             }
             PacketKind::Ack if begins(b"[") => {
-                let repr = Repr::Json { text: Cow::Borrowed(header.data.unwrap_or("[]")), attached };
-                let len = shape.map_or(0, |shape| shape.elements);
+                let (len, long) = shape.map_or((0, Long::default()), |shape| (shape.elements, shape.long));
+                let repr = Repr::Json { text: Cow::Borrowed(header.data.unwrap_or("[]")), long, attached };
                 Ok(Packet::Ack { namespace, id: header.id, args: Args::new(None, len, repr) })
             }
             PacketKind::Connect | PacketKind::ConnectError | PacketKind::Disconnect | PacketKind::Ack => {
@@ -133,18 +138,19 @@ impl JsonDecoder {
         }
     }
 
-    /// The name of an event from the first element of its array.
-    fn name<'a>(&self, literal: &'a str) -> Result<Name<'a>, Violation> {
-        let name = match literal.as_bytes() {
-            [b'"', .., b'"'] => {
+    /// The name of an event, the first element of the list that `data` is.
+    fn name<'a>(&self, data: &'a str) -> Result<Name<'a>, Violation> {
+        let mut cursor = Cursor::new(data);
+        cursor.take(b'[');
+        let name = match cursor.peek() {
+            b'"' => match cursor.raw_string() {
+                (raw, false) => Cow::Borrowed(raw),
                 // An escape takes at most six bytes for one of the name.
-                if literal.len() / 6 > self.max_event_name {
-                    return Err(Violation::EventName);
-                }
-                let raw = literal.get(1..literal.len() - 1).unwrap_or_default();
-                unescape(raw).ok_or(Violation::EventName)?
-            }
-            [b'-' | b'0'..=b'9', ..] => {
+                (raw, true) if raw.len() / 6 <= self.max_event_name => unescape(raw).ok_or(Violation::EventName)?,
+                _ => return Err(Violation::EventName),
+            },
+            b'-' | b'0'..=b'9' => {
+                let literal = cursor.scalar();
                 if literal.len() > self.max_event_name {
                     return Err(Violation::EventName);
                 }
@@ -241,12 +247,11 @@ const MAX_ATTACHMENT_DIGITS: usize = 4;
 const MAX_ID_DIGITS: usize = 16;
 
 /// What a pass over a payload learned.
-#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+#[derive(Debug, PartialEq, Eq, Clone, Copy, Default)]
 pub(crate) struct Shape {
-    /// How many elements the array has; 0 when the payload is no array.
+    /// How many elements the array or object has.
     pub(crate) elements: usize,
-    /// Where the first element is.
-    pub(crate) first: (usize, usize),
+    pub(crate) long: Long,
 }
 
 /// Checks that `text` is one JSON value that nests at most [`MAX_DEPTH`] deep and whose numbers are finite.
@@ -255,88 +260,98 @@ pub(crate) struct Shape {
 /// handler that wants the string gets an error. No recursion, no allocation.
 pub(crate) fn check(text: &str) -> Option<Shape> {
     let bytes = text.as_bytes();
-    let mut shape = Shape { elements: 0, first: (0, 0) };
-    let is_list = bytes.first() == Some(&b'[');
-    // Bit n says whether the container at depth n + 1 is an object.
-    let (mut objects, mut depth, mut at) = (0_u128, 0_usize, 0_usize);
+    // The lowest bit says whether the container around the current one is an object, the next one of the one around that.
+    let (mut around, mut depth) = (0_u128, 0_usize);
+    let (mut in_object, mut at, mut elements) = (false, 0_usize, 0_usize);
+    let mut long = Long::default();
     'value: loop {
-        at = skip_space(bytes, at);
-        if is_list && depth == 1 && shape.elements == 0 {
-            shape.first.0 = at;
+        let mut byte = token(bytes, &mut at)?;
+        elements += usize::from(depth == 1);
+        if in_object {
+            if byte != b'"' {
+                return None;
+            }
+            at = string_end(bytes, at + 1, &mut long)?;
+            if token(bytes, &mut at)? != b':' {
+                return None;
+            }
+            at += 1;
+            byte = token(bytes, &mut at)?;
         }
-        match *bytes.get(at)? {
-            open @ (b'{' | b'[') => {
+        match byte {
+            b'"' => at = string_end(bytes, at + 1, &mut long)?,
+            b'{' | b'[' => {
                 if depth == MAX_DEPTH {
                     return None;
                 }
-                let object = open == b'{';
-                objects = objects & !(1 << depth) | u128::from(object) << depth;
-                depth += 1;
-                at = skip_space(bytes, at + 1);
+                at += 1;
                 // `]` and `}` differ from their opening by two.
-                if *bytes.get(at)? != open + 2 {
-                    if object {
-                        at = key(bytes, at)?;
-                    }
+                if token(bytes, &mut at)? != byte + 2 {
+                    around = around << 1 | u128::from(in_object);
+                    depth += 1;
+                    in_object = byte == b'{';
                     continue 'value;
                 }
-                depth -= 1;
                 at += 1;
             }
-            b'"' => at = string_end(bytes, at + 1)?,
             b'-' | b'0'..=b'9' => at = number_end(text, at)?,
             b't' => at = literal(bytes, at, b"true")?,
             b'f' => at = literal(bytes, at, b"false")?,
             b'n' => at = literal(bytes, at, b"null")?,
             _ => return None,
         }
-        loop {
-            if is_list && depth == 1 {
-                if shape.elements == 0 {
-                    shape.first.1 = at;
-                }
-                shape.elements += 1;
+        while depth > 0 {
+            let next = token(bytes, &mut at)?;
+            at += 1;
+            if next == b',' {
+                continue 'value;
             }
-            at = skip_space(bytes, at);
-            if depth == 0 {
-                return (at == bytes.len()).then_some(shape);
+            if next != if in_object { b'}' } else { b']' } {
+                return None;
             }
-            let object = objects >> (depth - 1) & 1 == 1;
-            match *bytes.get(at)? {
-                b',' if object => at = key(bytes, skip_space(bytes, at + 1))?,
-                b',' => at += 1,
-                close if close == if object { b'}' } else { b']' } => {
-                    depth -= 1;
-                    at += 1;
-                    continue;
-                }
-                _ => return None,
-            }
-            continue 'value;
+            depth -= 1;
+            in_object = around & 1 == 1;
+            around >>= 1;
+        }
+        if token(bytes, &mut at).is_some() {
+            return None;
+        }
+        return Some(Shape { elements, long });
+    }
+}
+
+/// The first byte that is no whitespace; moves `at` to it.
+#[inline]
+fn token(bytes: &[u8], at: &mut usize) -> Option<u8> {
+    loop {
+        match *bytes.get(*at)? {
+            b' ' | b'\t' | b'\n' | b'\r' => *at += 1,
+            byte => return Some(byte),
         }
     }
 }
 
-fn skip_space(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
-        at += 1;
-    }
-    at
-}
-
-/// Behind `"key":`.
-fn key(bytes: &[u8], at: usize) -> Option<usize> {
-    if *bytes.get(at)? != b'"' {
-        return None;
-    }
-    let colon = skip_space(bytes, string_end(bytes, at + 1)?);
-    (*bytes.get(colon)? == b':').then_some(colon + 1)
-}
+/// Strings below this length are found again as fast as they are remembered.
+const LONG: usize = 256;
 
 /// Behind the closing quote of the string whose first character is at `at`.
-fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+#[inline]
+fn string_end(bytes: &[u8], at: usize, long: &mut Long) -> Option<usize> {
+    let len = plain_len(bytes.get(at..)?);
+    let end = at + len;
+    if *bytes.get(end)? != b'"' {
+        return escaped_string_end(bytes, end);
+    }
+    if len >= LONG {
+        long.remember(at, end);
+    }
+    Some(end + 1)
+}
+
+/// The same from the first byte of the string that is not plain.
+#[inline(never)]
+fn escaped_string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
-        at += bytes.get(at..)?.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20)?;
         match *bytes.get(at)? {
             b'"' => return Some(at + 1),
             b'\\' => match *bytes.get(at + 1)? {
@@ -346,6 +361,7 @@ fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
             },
             _ => return None,
         }
+        at += plain_len(bytes.get(at..)?);
     }
 }
 
@@ -394,21 +410,22 @@ pub(crate) fn encode_list(
     headroom: usize,
     write: impl FnOnce(&mut JsonSink<'_>) -> Result<(), EncodeError>,
 ) -> Result<Encoded, EncodeError> {
-    let mut bytes = head(kind, namespace, id, headroom);
+    let mut out = head(kind, namespace, id, headroom);
     let mut attachments = Vec::new();
-    bytes.push(b'[');
-    write(&mut JsonSink { out: &mut bytes, attachments: &mut attachments, headroom, written: 0 })?;
-    bytes.push(b']');
+    out.push(b'[');
+    let writer = JsonWriter { out: &mut out, attachments: &mut attachments, headroom };
+    write(&mut JsonSink { writer, written: 0 })?;
+    out.push(b']');
     if !attachments.is_empty() {
         // How many there are is known only now. Text in front of attachments is short, moving it is cheap.
         let mut digits = itoa::Buffer::new();
         // BINARY_EVENT is 5 to EVENT's 2, BINARY_ACK 6 to ACK's 3.
         let prefix =
             std::iter::once(b'0' + kind.number() + 3).chain(digits.format(attachments.len()).bytes()).chain([b'-']);
-        bytes.splice(headroom..=headroom, prefix);
+        out.splice(headroom..=headroom, prefix);
     }
     let mut encoded = Encoded::new();
-    encoded.push(Chunk { bytes, start: headroom, binary: false });
+    encoded.push(Chunk { bytes: out.finish(), start: headroom, binary: false });
     encoded.extend(attachments);
     Ok(encoded)
 }
@@ -420,36 +437,35 @@ pub(crate) fn encode_one<T: Serialize + ?Sized>(
     data: Option<&T>,
     headroom: usize,
 ) -> Result<Encoded, EncodeError> {
-    let mut bytes = head(kind, namespace, None, headroom);
+    let mut out = head(kind, namespace, None, headroom);
     if let Some(data) = data {
         let mut attachments = Vec::new();
-        JsonSink { out: &mut bytes, attachments: &mut attachments, headroom, written: 0 }.push(data)?;
+        data.serialize(&mut JsonWriter { out: &mut out, attachments: &mut attachments, headroom })?;
         if !attachments.is_empty() {
             return Err(EncodeError::Binary);
         }
     }
-    Ok(smallvec::smallvec![Chunk { bytes, start: headroom, binary: false }])
+    Ok(smallvec::smallvec![Chunk { bytes: out.finish(), start: headroom, binary: false }])
 }
 
-fn head(kind: PacketKind, namespace: &str, id: Option<u64>, headroom: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(headroom + namespace.len() + 96);
-    bytes.resize(headroom, 0);
-    bytes.push(b'0' + kind.number());
+fn head(kind: PacketKind, namespace: &str, id: Option<u64>, headroom: usize) -> Buffer {
+    let mut out = Buffer::new();
+    out.reserve(headroom + namespace.len() + 256);
+    out.resize(headroom, 0);
+    out.push(b'0' + kind.number());
     if namespace != "/" {
-        bytes.extend_from_slice(namespace.as_bytes());
-        bytes.push(b',');
+        out.extend_from_slice(namespace.as_bytes());
+        out.push(b',');
     }
     if let Some(id) = id {
-        bytes.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
+        out.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
     }
-    bytes
+    out
 }
 
 /// Arguments as JSON, binary data as attachments.
 pub(crate) struct JsonSink<'a> {
-    out: &'a mut Vec<u8>,
-    attachments: &'a mut Vec<Chunk>,
-    headroom: usize,
+    writer: JsonWriter<'a>,
     written: usize,
 }
 
@@ -460,29 +476,10 @@ impl Sink for JsonSink<'_> {
 
     fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         if self.written > 0 {
-            self.out.push(b',');
+            self.writer.out.push(b',');
         }
         self.written += 1;
-        let formatter = Detach { attachments: self.attachments, headroom: self.headroom };
-        let mut serializer = serde_json::Serializer::with_formatter(&mut *self.out, formatter);
-        value.serialize(&mut serializer).map_err(|error| EncodeError::Serialize(error.to_string()))
-    }
-}
-
-/// Compact JSON in which bytes leave a placeholder behind.
-struct Detach<'a> {
-    attachments: &'a mut Vec<Chunk>,
-    headroom: usize,
-}
-
-impl Formatter for Detach<'_> {
-    fn write_byte_array<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, value: &[u8]) -> std::io::Result<()> {
-        let mut digits = itoa::Buffer::new();
-        writer.write_all(b"{\"_placeholder\":true,\"num\":")?;
-        writer.write_all(digits.format(self.attachments.len()).as_bytes())?;
-        writer.write_all(b"}")?;
-        self.attachments.push(Chunk::copied(value, self.headroom, true));
-        Ok(())
+        value.serialize(&mut self.writer)
     }
 }
 
@@ -520,18 +517,20 @@ mod tests {
     }
 
     #[test]
-    fn the_check_counts_elements_and_finds_the_first() {
-        for (text, elements, first) in [
-            ("[]", 0, ""),
-            ("[ ]", 0, ""),
-            ("{\"a\":[1,2]}", 0, ""),
-            ("[\"a\"]", 1, "\"a\""),
-            ("[ \"a\\\"\" , [1,2,[3]], {\"k\":[4,5]} , 6 ]", 4, "\"a\\\"\""),
-            ("[[1,2],3]", 2, "[1,2]"),
-            ("[{},[],[]]", 3, "{}"),
+    fn the_check_counts_elements() {
+        for (text, elements) in [
+            ("[]", 0),
+            ("[ ]", 0),
+            ("{}", 0),
+            ("{\"a\":[1,2],\"b\":3}", 2),
+            ("[\"a\"]", 1),
+            ("[ \"a\\\"\" , [1,2,[3]], {\"k\":[4,5]} , 6 ]", 4),
+            ("[[1,2],3]", 2),
+            ("[{},[],[]]", 3),
+            (" \n[ -1.5e3 , 2 ] ", 2),
+            ("\"[1,2]\"", 0),
         ] {
-            let shape = check(text).expect("it is JSON");
-            assert_eq!((shape.elements, &text[shape.first.0..shape.first.1]), (elements, first), "{text}");
+            assert_eq!(check(text).map(|shape| shape.elements), Some(elements), "{text}");
         }
     }
 

@@ -34,8 +34,12 @@ mod limits;
 mod msgpack;
 mod packet;
 mod parser;
+mod read;
+mod scan;
+mod scratch;
 mod ser;
 mod value;
+mod write;
 
 use smallvec::SmallVec;
 

@@ -16,6 +16,7 @@ pub mod origin;
 pub mod packet;
 pub mod payload;
 mod percent;
+pub mod proxies;
 pub mod request;
 pub mod session;
 pub mod webtransport;

@@ -1,7 +1,11 @@
 //! What is remembered of the request that opened a session, in one compact allocation.
 
-use std::{net::SocketAddr, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::SystemTime,
+};
 
+use engineio_proto::proxies::TrustedProxies;
 use http::request::Parts;
 
 /// The request that opened a session.
@@ -70,6 +74,13 @@ impl Handshake {
     /// The address of the TCP peer, where the listener tells it.
     pub fn remote_addr(&self) -> Option<SocketAddr> {
         self.remote
+    }
+
+    /// The address of the client, where these proxies stand in front of the server: the TCP peer's, or what a proxy says.
+    pub fn client_ip(&self, proxies: &TrustedProxies) -> Option<IpAddr> {
+        let name = proxies.header_in_use().name();
+        let values: Vec<&[u8]> = self.headers().filter(|(key, _)| *key == name).map(|(_, value)| value).collect();
+        Some(proxies.client(self.remote?.ip(), values))
     }
 
     /// Whether the session was opened over TLS.

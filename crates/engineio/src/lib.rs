@@ -30,7 +30,11 @@ mod upgrade;
 pub use app::{Application, Connection};
 pub use body::EngineBody;
 pub use engineio_proto::{
-    Frame, HEADROOM, Limits, Message, Revision, Transport, cors::Cors, origin::Origins, session::CloseReason,
+    Frame, HEADROOM, Limits, Message, Revision, Transport,
+    cors::Cors,
+    origin::Origins,
+    proxies::{ForwardedHeader, InvalidProxy, TrustedProxies},
+    session::CloseReason,
     ws::deflate::Options as DeflateOptions,
 };
 pub use handshake::Handshake;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use engineio::{Cookie, Cors, DeflateOptions, InvalidOption, Origins, RefusedRequest, Transport};
+use engineio::{Cookie, Cors, DeflateOptions, InvalidOption, Origins, RefusedRequest, Transport, TrustedProxies};
 use http::HeaderMap;
 use socketio_core::{InternalError, MissingState, Rejection, StateMap};
 use socketio_proto::AnyParser;
@@ -31,6 +31,7 @@ pub struct Builder {
     on_error: Option<ErrorHook>,
     cleanup: bool,
     peers: Option<Box<dyn Peers>>,
+    trusted_proxies: TrustedProxies,
     on_new_namespace: Option<NamespaceHook>,
 }
 
@@ -83,6 +84,7 @@ impl Builder {
             on_error: None,
             cleanup: true,
             peers: None,
+            trusted_proxies: TrustedProxies::default(),
             on_new_namespace: None,
         }
     }
@@ -166,6 +168,13 @@ impl Builder {
     /// alone. Node: a part of `adapter`.
     pub fn peers(mut self, peers: impl Peers) -> Self {
         self.peers = Some(Box::new(peers));
+        self
+    }
+
+    /// The proxies whose word about a client's address counts, for [`Handshake::client_ip`](crate::Handshake::client_ip) and
+    /// [`ClientIp`](crate::ClientIp). Default: none.
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.trusted_proxies = proxies;
         self
     }
 
@@ -302,6 +311,7 @@ impl Builder {
             on_error,
             cleanup,
             peers,
+            trusted_proxies,
             on_new_namespace,
         } = self;
         // Only the first server of a process gets to set it; they would all set the same.
@@ -313,6 +323,7 @@ impl Builder {
             limits,
             ack_timeout,
             counters: Counters::default(),
+            trusted_proxies,
             peers,
             cleanup_empty_child_namespaces: cleanup,
             children: ChildCount::default(),

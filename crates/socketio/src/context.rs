@@ -4,10 +4,13 @@
 //! [`DisconnectContext`] for those who learn that a socket leaves. An extractor of your own implements
 //! [`FromEvent`] for one of them, or for all through [`SocketContext`].
 
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use engineio::{HEADROOM, Transport};
+use engineio::{HEADROOM, Revision, Transport};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use socketio_core::{FromEvent, HandlerContext, HandlerError, NoReply, Rejection, ReplySink, StateMap};
@@ -167,6 +170,81 @@ pub struct TryAuth<T>(pub Result<T, Rejection>);
 impl<Cx: SocketContext, T: DeserializeOwned> FromEvent<Cx> for TryAuth<T> {
     fn from_event(cx: &mut Cx, _: &Args<'_>) -> Result<Self, Rejection> {
         Ok(Self(cx.socket().handshake().auth().map_err(Rejection::from)))
+    }
+}
+
+/// The query of the request that opened the connection, as a `T`. Node: `handshake.query`.
+///
+/// Texts become numbers and booleans where `T` wants those; of a parameter that is given several times the last counts, but
+/// for fields that are lists. What does not fit is dealt with as for [`Auth`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Query<T>(pub T);
+
+impl<Cx: SocketContext, T: DeserializeOwned> FromEvent<Cx> for Query<T> {
+    fn from_event(cx: &mut Cx, _: &Args<'_>) -> Result<Self, Rejection> {
+        Ok(Self(crate::pairs::from_pairs(cx.socket().handshake().query_pairs())?))
+    }
+}
+
+/// The headers of the request that opened the connection. Node: `handshake.headers`.
+///
+/// For one of them [`Handshake::header`](crate::Handshake::header) is cheaper.
+#[derive(Debug, Clone)]
+pub struct Headers(pub HeaderMap);
+
+impl<Cx: SocketContext> FromEvent<Cx> for Headers {
+    fn from_event(cx: &mut Cx, _: &Args<'_>) -> Result<Self, Rejection> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in cx.socket().handshake().headers() {
+            // They came as headers, so they are some.
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
+                headers.append(name, value);
+            }
+        }
+        Ok(Self(headers))
+    }
+}
+
+/// The address of the client: the TCP peer's, or what the server's
+/// [trusted proxies](crate::Builder::trusted_proxies) say. `None` where the HTTP server does not tell the peer's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientIp(pub Option<IpAddr>);
+
+impl<Cx: SocketContext> FromEvent<Cx> for ClientIp {
+    fn from_event(cx: &mut Cx, _: &Args<'_>) -> Result<Self, Rejection> {
+        Ok(Self(cx.socket().handshake().client_ip()))
+    }
+}
+
+/// How a client is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectInfo {
+    /// The transport that carries the connection at the moment.
+    pub transport: Transport,
+    /// The revision of Engine.IO that the client speaks.
+    pub revision: Revision,
+    /// The address of the TCP peer, where the HTTP server tells it. Node: `handshake.address`.
+    pub address: Option<SocketAddr>,
+    /// The address of the client, as [`ClientIp`].
+    pub client_ip: Option<IpAddr>,
+    /// Whether the connection was opened over TLS.
+    pub secure: bool,
+    /// When the connection was opened.
+    pub issued: SystemTime,
+}
+
+impl<Cx: SocketContext> FromEvent<Cx> for ConnectInfo {
+    fn from_event(cx: &mut Cx, _: &Args<'_>) -> Result<Self, Rejection> {
+        let (session, handshake) = (cx.socket().conn(), cx.socket().handshake());
+        Ok(Self {
+            transport: session.transport(),
+            revision: session.revision(),
+            address: handshake.address(),
+            client_ip: handshake.client_ip(),
+            secure: handshake.secure(),
+            issued: handshake.issued(),
+        })
     }
 }
 

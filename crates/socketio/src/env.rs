@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use engineio::TrustedProxies;
 use socketio_core::Rejection;
 use socketio_proto::AnyParser;
 
@@ -18,6 +19,7 @@ pub(crate) struct Env {
     pub(crate) proto_limits: socketio_proto::Limits,
     pub(crate) ack_timeout: Duration,
     pub(crate) counters: Counters,
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) peers: Option<Box<dyn Peers>>,
     pub(crate) cleanup_empty_child_namespaces: bool,
     pub(crate) children: ChildCount,

@@ -1,9 +1,10 @@
 //! What a client brought along: the request that opened its connection and its `auth` payload.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
+use engineio::TrustedProxies;
 use serde::de::DeserializeOwned;
 use socketio_proto::{DataError, Map, Payload, Value};
 
@@ -12,11 +13,16 @@ use socketio_proto::{DataError, Map, Payload, Value};
 pub struct Handshake<'a> {
     request: &'a engineio::Handshake,
     auth: Option<&'a Payload<'static>>,
+    proxies: &'a TrustedProxies,
 }
 
 impl<'a> Handshake<'a> {
-    pub(crate) fn new(request: &'a engineio::Handshake, auth: Option<&'a Payload<'static>>) -> Self {
-        Self { request, auth }
+    pub(crate) fn new(
+        request: &'a engineio::Handshake,
+        auth: Option<&'a Payload<'static>>,
+        proxies: &'a TrustedProxies,
+    ) -> Self {
+        Self { request, auth, proxies }
     }
 
     /// The payload with which the client joined this namespace, as a `T`. No payload is an empty object. Node: `auth`.
@@ -61,6 +67,11 @@ impl<'a> Handshake<'a> {
     /// The address of the TCP peer, where the listener tells it. Node: `address`.
     pub fn address(&self) -> Option<SocketAddr> {
         self.request.remote_addr()
+    }
+
+    /// The address of the client: the TCP peer's, or what the server's [trusted proxies](crate::Builder::trusted_proxies) say.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.request.client_ip(self.proxies)
     }
 
     /// Whether the connection was opened over TLS.

@@ -64,7 +64,8 @@ pub use acks::{AckFuture, AckStream, Answers};
 pub use builder::{BuildError, Builder};
 pub use connection::Connection;
 pub use context::{
-    Ack, AckSink, Auth, DisconnectDescription, Extension, MaybeExtension, SocketContext, TransportName, TryAuth,
+    Ack, AckSink, Auth, ClientIp, ConnectInfo, DisconnectDescription, Extension, Headers, MaybeExtension, Query,
+    SocketContext, TransportName, TryAuth,
 };
 pub use data::SocketData;
 pub use dynamic::{NameParams, ParentNamespace};
@@ -88,8 +89,8 @@ pub use stats::Stats;
 #[doc(no_inline)]
 pub use bytes::Bytes;
 pub use engineio::{
-    CloseReason, Cookie, Cors, DeflateOptions, EngineBody, InvalidOption, NotFound, Origins, PeerAddr, RefusedRequest,
-    Revision, Secure, Session, Transport,
+    CloseReason, Cookie, Cors, DeflateOptions, EngineBody, ForwardedHeader, InvalidOption, InvalidProxy, NotFound,
+    Origins, PeerAddr, RefusedRequest, Revision, Secure, Session, Transport, TrustedProxies,
 };
 #[cfg(feature = "tls")]
 pub use engineio::{Tls, TlsError};

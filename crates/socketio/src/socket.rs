@@ -142,7 +142,8 @@ impl Socket {
 
     /// The request that opened the connection, and the payload with which the client joined the namespace.
     pub fn handshake(&self) -> Handshake<'_> {
-        Handshake::new(self.0.client.session.handshake(), self.0.auth.as_deref())
+        let request = self.0.client.session.handshake();
+        Handshake::new(request, self.0.auth.as_deref(), &self.0.nsp.env.trusted_proxies)
     }
 
     /// The request that opened the connection. Node: `request`.

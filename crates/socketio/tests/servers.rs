@@ -21,7 +21,8 @@ impl Peers for Wires {
     }
 
     fn send(&self, event: ServerEvent, answers: Option<ServerAnswerSink>) {
-        for io in self.0.lock().unwrap().iter().cloned() {
+        let servers = self.0.lock().unwrap().clone();
+        for io in servers {
             let (event, answers) = (event.clone(), answers.clone());
             tokio::spawn(async move {
                 if let (Some(answer), Some(answers)) = (io.take_server_event(event).await, answers) {

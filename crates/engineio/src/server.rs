@@ -281,6 +281,12 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// How long a client may be silent before it counts as gone, as the options stand: ping interval and timeout together.
+    pub fn longest_silence(&self) -> Duration {
+        let session = &self.options.session;
+        session.ping_interval.saturating_add(session.ping_timeout)
+    }
+
     /// The path that requests must have, without a query. Default: `/engine.io`. Node: `path`.
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.options.path = path.into();

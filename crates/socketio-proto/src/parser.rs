@@ -49,6 +49,16 @@ impl AnyParser {
         Self { kind: Kind::Custom(parser) }
     }
 
+    /// Whether this is the default parser.
+    pub const fn is_json(&self) -> bool {
+        matches!(self.kind, Kind::Json)
+    }
+
+    /// Whether this is a parser of your own.
+    pub const fn is_custom(&self) -> bool {
+        matches!(self.kind, Kind::Custom(_))
+    }
+
     /// A decoder for one connection.
     pub fn decoder(&self, limits: &Limits) -> Decoder {
         let kind = match &self.kind {

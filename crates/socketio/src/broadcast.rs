@@ -45,13 +45,22 @@ impl Env {
         args: &T,
         compress: bool,
     ) -> Result<Frames, EmitError> {
-        match self.parser.encode_event(namespace, id, event, args, None, HEADROOM) {
-            Ok(encoded) => Ok(frames(encoded, compress)),
-            Err(error) => {
-                tracing::warn!(namespace, event, %error, "an event could not be encoded");
-                Err(error.into())
-            }
-        }
+        Ok(frames(self.encode(namespace, id, event, args, None)?, compress))
+    }
+
+    /// [`encode_event`](Self::encode_event) without the last step, with an offset as one more argument.
+    pub(crate) fn encode<T: Serialize>(
+        &self,
+        namespace: &str,
+        id: Option<u64>,
+        event: &str,
+        args: &T,
+        offset: Option<&str>,
+    ) -> Result<Encoded, EmitError> {
+        self.parser.encode_event(namespace, id, event, args, offset, HEADROOM).map_err(|error| {
+            tracing::warn!(namespace, event, %error, "an event could not be encoded");
+            error.into()
+        })
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::net::ToSocketAddrs;
 use crate::dynamic::ChildCount;
 use crate::env::{Env, ErrorHook, NamespaceHook};
 use crate::hub::{App, Names};
+use crate::recovery::{RecoveryConfig, RecoveryOptions};
 use crate::stats::Counters;
 use crate::{Limits, Namespace, NamespaceHandle, Peers, Socket, SocketIo};
 
@@ -33,6 +34,7 @@ pub struct Builder {
     peers: Option<Box<dyn Peers>>,
     trusted_proxies: TrustedProxies,
     on_new_namespace: Option<NamespaceHook>,
+    recovery: Option<RecoveryOptions>,
 }
 
 /// Why a server could not be built.
@@ -86,6 +88,7 @@ impl Builder {
             peers: None,
             trusted_proxies: TrustedProxies::default(),
             on_new_namespace: None,
+            recovery: None,
         }
     }
 
@@ -175,6 +178,15 @@ impl Builder {
     /// [`ClientIp`](crate::ClientIp). Default: none.
     pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
         self.trusted_proxies = proxies;
+        self
+    }
+
+    /// Lets clients that lose their connection for a while come back to their socket: its id, rooms and data, and the events
+    /// that were sent to it meanwhile. Default: off. Node: `connectionStateRecovery`.
+    ///
+    /// Every event to these clients then carries an offset as one more argument, as in Node.
+    pub fn connection_state_recovery(mut self, options: RecoveryOptions) -> Self {
+        self.recovery = Some(options);
         self
     }
 
@@ -313,6 +325,7 @@ impl Builder {
             peers,
             trusted_proxies,
             on_new_namespace,
+            recovery,
         } = self;
         // Only the first server of a process gets to set it; they would all set the same.
         socketio_core::set_internal_error_hook(log_internal_error);
@@ -329,6 +342,7 @@ impl Builder {
             children: ChildCount::default(),
             on_new_namespace,
             on_error,
+            recovery: recovery.map(|options| Arc::new(RecoveryConfig { options, silence: engine.longest_silence() })),
             closing: AtomicBool::new(false),
         });
         let mut names = Names::default();

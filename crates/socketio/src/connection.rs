@@ -32,6 +32,7 @@ use crate::lane::{self, Lane, Panicked, no_args};
 use crate::leave::Leaver;
 use crate::middleware::VerdictFuture;
 use crate::nsp::Nsp;
+use crate::recovery::Tracked;
 use crate::socket::{CLOSE, Client, LOOK, Phase, random_id};
 
 /// One client. Public because the engine's types name it; everything happens through the engine.
@@ -290,8 +291,9 @@ impl Core {
             Revision::V4 if namespace == "/" => self.client.session.sid().into(),
             Revision::V4 => format!("{namespace}#{}", self.client.session.sid()).into(),
         };
+        let tracked = Tracked::claim(nsp, self.machine.revision(), auth.as_ref());
         let auth = auth.map(Box::new);
-        let socket = Socket::new(id, Arc::clone(nsp), Arc::clone(&self.client), auth);
+        let socket = Socket::new(id, Arc::clone(nsp), Arc::clone(&self.client), auth, tracked);
         let member = Member { slot, socket, lane: Lane::default(), join: Some(Box::default()) };
         if self.members.len() <= slot.index() {
             self.members.reserve_exact(slot.index() + 1 - self.members.len());
@@ -348,8 +350,14 @@ impl Core {
             Ok(Err(rejection)) => return self.refuse(index, &rejection.into_error().into()),
             Err(Panicked) => return self.panicked(),
         };
-        let socket = &member.socket;
+        let socket = &member.socket.clone();
         let inner = &socket.0;
+        let Ok(mut admission) = inner.admission() else {
+            // It was promised its former socket, and what it missed is gone. It comes again, to a new one.
+            drop(self.members.get_mut(index).and_then(Option::take));
+            inner.release();
+            return self.end((DisconnectReason::TransportClose, None), CloseReason::TransportClose);
+        };
         if !self.machine.accept(member.slot) {
             return;
         }
@@ -357,21 +365,32 @@ impl Core {
         let counters = &inner.nsp.env.counters;
         counters.sockets.add();
         counters.sockets_open.add();
-        inner.enter();
+        let namesake = inner.enter(admission.as_mut());
         #[derive(Serialize)]
         struct Connected<'a> {
             sid: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pid: Option<&'a str>,
         }
-        let data = Connected { sid: socket.id() };
+        let data = Connected { sid: socket.id(), pid: inner.tracked.as_ref().map(|tracked| tracked.pid()) };
+        let missed = admission.as_mut().map(|admission| admission.admit(socket)).unwrap_or_default();
         let parser = &inner.nsp.env.parser;
         match parser.encode_connect(self.machine.revision(), &inner.nsp.name, Some(&data), HEADROOM) {
-            // A client that has its answer is connected for everybody, and nothing reaches it before.
-            Ok(encoded) => drop(self.client.session.send_then(frames(encoded, true), || inner.connected())),
+            // A client that has its answer is connected for everybody, and nothing reaches it before. What it missed comes
+            // behind the answer: clients keep what comes before it, also when the connection breaks right then, and would
+            // have it twice.
+            Ok(encoded) => {
+                let all = frames(encoded, true).into_iter().chain(missed.into_iter().flatten());
+                // Who is gone already learns nothing.
+                let _ = self.client.session.send_then(all, || inner.connected());
+            }
             Err(error) => {
                 tracing::error!(%error, "a CONNECT packet could not be encoded");
                 inner.connected();
             }
         }
+        drop(admission);
+        drop(namesake);
         // Another task may have asked for a room at the last moment.
         inner.join_early();
         tracing::info!(namespace = %inner.nsp.name, socket = inner.short_id(), "connected");
@@ -381,6 +400,7 @@ impl Core {
     fn refuse(&mut self, index: usize, refusal: &ConnectError) {
         let Some(member) = self.members.get_mut(index).and_then(Option::take) else { return };
         self.env().counters.connects_refused.add();
+        member.socket.0.refused();
         let name = &member.socket.0.nsp.name;
         tracing::debug!(namespace = %name, message = refusal.message(), "refused");
         if self.machine.refuse(member.slot) {
@@ -534,6 +554,9 @@ impl Core {
             return;
         }
         socket.0.left();
+        if let Some(recovery) = &socket.0.nsp.recovery {
+            recovery.leaving(&socket, why.0);
+        }
         let (namespace, id) = (&socket.0.nsp.name, socket.0.short_id());
         tracing::info!(%namespace, socket = id, reason = %why.0, description = why.1, "disconnected");
         let now = self.now();
@@ -561,6 +584,9 @@ impl Member {
     /// Runs middleware, one after the other. Ready when it has decided, or when there is nothing to decide.
     fn poll_join(&mut self, cx: &mut Context<'_>) -> Result<Poll<Result<(), ConnectError>>, Panicked> {
         let Some(join) = &mut self.join else { return Ok(Poll::Ready(Ok(()))) };
+        if self.socket.recovered() && self.socket.0.nsp.recovery.as_ref().is_some_and(|it| it.skips_middleware()) {
+            return Ok(Poll::Ready(Ok(())));
+        }
         let table = &self.socket.0.nsp.table;
         loop {
             if let Some(running) = &mut join.running {

@@ -9,6 +9,7 @@ use socketio_core::Rejection;
 use socketio_proto::AnyParser;
 
 use crate::dynamic::ChildCount;
+use crate::recovery::RecoveryConfig;
 use crate::stats::Counters;
 use crate::{Limits, NamespaceHandle, Peers, Socket};
 
@@ -25,6 +26,8 @@ pub(crate) struct Env {
     pub(crate) children: ChildCount,
     pub(crate) on_new_namespace: Option<NamespaceHook>,
     pub(crate) on_error: Option<ErrorHook>,
+    /// Clients that lose their connection may come back.
+    pub(crate) recovery: Option<Arc<RecoveryConfig>>,
     /// The server is being closed: sessions end with `server shutting down`.
     pub(crate) closing: AtomicBool,
 }

@@ -39,6 +39,11 @@ impl Extensions {
         Arc::clone(value).downcast().ok()
     }
 
+    /// The same values once more. What is inserted into one of the two later, the other does not see.
+    pub(crate) fn share(&self) -> Self {
+        Self { values: Mutex::new(self.values.lock().clone()) }
+    }
+
     /// Whether there is a value of this type.
     pub fn contains<T: Send + Sync + 'static>(&self) -> bool {
         self.values.lock().iter().any(|(id, _)| *id == TypeId::of::<T>())

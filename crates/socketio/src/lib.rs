@@ -26,7 +26,7 @@
 //! Features, all off by default: `tls` adds `listen_tls`, `http2` WebSocket over HTTP/2 behind another server.
 //!
 //! How it works inside: `connection` is one client on its session's task, `lane` the order of one socket's handlers,
-//! `leave` its end, `acks` what clients owe, `broadcast` from arguments to frames.
+//! `leave` its end, `acks` what clients owe, `broadcast` from arguments to frames, `recovery` clients that come back.
 
 mod acks;
 mod broadcast;
@@ -55,6 +55,7 @@ mod outgoing;
 mod pairs;
 mod peers;
 mod reason;
+mod recovery;
 mod remote;
 mod room_events;
 mod socket;
@@ -82,6 +83,7 @@ pub use nsp::NamespaceHandle;
 pub use operators::Operators;
 pub use peers::{Peers, ServerAnswerSink, ServerAnswers, ServerEvent, ServerEventContext, ServerSink};
 pub use reason::DisconnectReason;
+pub use recovery::{ExpiredSession, RecoveryOptions, SessionEnd};
 pub use remote::{RemoteHandshake, RemoteSocket};
 pub use socket::{Socket, SocketEmitter};
 pub use stats::Stats;
@@ -94,6 +96,7 @@ pub use engineio::{
 };
 #[cfg(feature = "tls")]
 pub use engineio::{Tls, TlsError};
+pub use socketio_adapter::recovery::NotRecoverable;
 pub use socketio_adapter::{IntoRooms, JoinError, RoomEvent, RoomName, RoomNames};
 #[doc(hidden)]
 pub use socketio_core::__private;

@@ -16,6 +16,7 @@ use crate::event_middleware::{BoxedEventMiddleware, EventMiddleware};
 use crate::middleware::{BoxedMiddleware, Middleware};
 use crate::outgoing::OutgoingListener;
 use crate::peers::ServerEventContext;
+use crate::recovery::{ExpiredSession, ExpiryHook};
 use crate::room_events::RoomHook;
 use crate::{BuildError, Limits, NamespaceHandle, RoomEvent, Socket};
 
@@ -64,6 +65,7 @@ pub(crate) struct Table {
     pub(crate) disconnect: Vec<BoxedHandler<DisconnectContext>>,
     /// How many events of one socket may be handled at once; `None` keeps them in order.
     pub(crate) concurrent: Option<usize>,
+    pub(crate) on_session_expired: Option<ExpiryHook>,
     /// Some event has a number of its own.
     pub(crate) mixed: bool,
 }
@@ -315,6 +317,14 @@ impl Namespace {
     /// the event and the error, which is also what the client is answered. Runs on the connection's task: be short.
     pub fn on_error(mut self, hook: impl Fn(&Socket, &str, &Rejection) + Send + Sync + 'static) -> Self {
         self.on_error = Some(Arc::new(hook));
+        self
+    }
+
+    /// Is told of every client that had lost its connection and will not get its socket back, where
+    /// [`connection_state_recovery`](crate::Builder::connection_state_recovery) is on: the place to give up what was kept
+    /// for it. Runs on a task of the server: be short.
+    pub fn on_session_expired(mut self, hook: impl Fn(&ExpiredSession) + Send + Sync + 'static) -> Self {
+        self.table.on_session_expired = Some(Arc::new(hook));
         self
     }
 

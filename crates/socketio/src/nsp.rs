@@ -13,6 +13,7 @@ use socketio_core::{Event, StateMap};
 use crate::dynamic::Child;
 use crate::env::{Env, ErrorHook};
 use crate::namespace::Table;
+use crate::recovery::NspRecovery;
 use crate::room_events::RoomNews;
 use crate::{AckStream, Broadcasted, Joined, Operators, RemoteSocket, Socket};
 
@@ -28,6 +29,8 @@ pub(crate) struct Nsp {
     pub(crate) room_news: Option<Box<RoomNews>>,
     /// Guards who is here and in which room. Nothing is sent while it is held.
     pub(crate) rooms: Mutex<Rooms<Socket>>,
+    /// What clients that come back will need, if the server has the option.
+    pub(crate) recovery: Option<Box<NspRecovery>>,
     /// Ids of events that are to be answered. One sequence for all sockets, so that a broadcast is encoded once.
     acks: AtomicU64,
 }
@@ -43,7 +46,8 @@ impl Nsp {
     ) -> Self {
         let room_news = table.room_hook.clone().map(|hook| Box::new(RoomNews::new(hook)));
         let rooms = Mutex::new(Rooms::new(env.limits.rooms()));
-        Self { name, env, table, states, on_error, child, room_news, rooms, acks: AtomicU64::new(0) }
+        let recovery = env.recovery.as_ref().map(|config| Box::new(NspRecovery::new(config)));
+        Self { name, env, table, states, on_error, child, room_news, rooms, recovery, acks: AtomicU64::new(0) }
     }
 
     pub(crate) fn next_ack_id(&self) -> u64 {
@@ -85,6 +89,12 @@ impl NamespaceHandle {
     /// How many sockets of this server are in the namespace.
     pub fn len(&self) -> usize {
         self.0.rooms.lock().len()
+    }
+
+    /// How many clients have lost their connection and may come back; 0 without
+    /// [`connection_state_recovery`](crate::Builder::connection_state_recovery).
+    pub fn away(&self) -> usize {
+        self.0.recovery.as_ref().map_or(0, |recovery| recovery.away())
     }
 
     /// Whether no socket of this server is in the namespace.

@@ -212,6 +212,9 @@ impl Operators {
         args: &impl Serialize,
         outcome: &mut Broadcasted,
     ) -> Result<(), EmitError> {
+        if let Some(recovery) = &namespace.recovery {
+            return recovery.broadcast(namespace, &self.selection, &self.flags, event, args, outcome);
+        }
         let mut recipients = namespace.rooms.lock().snapshot(&self.selection).recipients();
         let mut frames: Option<Frames> = None;
         let mut announcement = Announcement::default();

@@ -45,6 +45,12 @@ impl DisconnectReason {
         }
     }
 
+    /// Whether the client may come back to its socket, where connection state recovery is on: not if it or the server meant
+    /// it to leave, nor if it does not speak the protocol.
+    pub const fn is_recoverable(self) -> bool {
+        !matches!(self, Self::ClientNamespaceDisconnect | Self::ServerNamespaceDisconnect | Self::ParseError)
+    }
+
     /// Whether the connection itself is gone, and not only this namespace.
     pub const fn connection_lost(self) -> bool {
         !matches!(self, Self::ClientNamespaceDisconnect | Self::ServerNamespaceDisconnect)

@@ -57,16 +57,26 @@ impl RoomNews {
 impl Nsp {
     /// Changes who is in which room, under the lock, and tells the application afterwards.
     pub(crate) fn change_rooms<R>(self: &Arc<Self>, change: impl FnOnce(&mut Rooms<Socket>) -> (R, RoomEvents)) -> R {
+        let result = self.change_rooms_untold(change);
+        self.tell_room_events();
+        result
+    }
+
+    /// [`change_rooms`](Self::change_rooms) by somebody who holds another lock: what happened is to be told later.
+    pub(crate) fn change_rooms_untold<R>(&self, change: impl FnOnce(&mut Rooms<Socket>) -> (R, RoomEvents)) -> R {
         let mut rooms = self.rooms.lock();
         let (result, events) = change(&mut rooms);
-        let Some(news) = self.room_news.as_deref().filter(|_| !events.is_empty()) else {
-            drop(rooms);
-            return result;
-        };
-        // Still under the lock: the order of the events is that of the changes.
-        news.untold.lock().events.extend(events);
-        drop(rooms);
-        news.tell(self);
+        if let Some(news) = self.room_news.as_deref().filter(|_| !events.is_empty()) {
+            // Still under the lock: the order of the events is that of the changes.
+            news.untold.lock().events.extend(events);
+        }
         result
+    }
+
+    /// Tells the application what happened to rooms. Called without any lock.
+    pub(crate) fn tell_room_events(self: &Arc<Self>) {
+        if let Some(news) = &self.room_news {
+            news.tell(self);
+        }
     }
 }

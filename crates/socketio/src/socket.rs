@@ -11,7 +11,7 @@ use rand::Rng;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
-use socketio_adapter::{BroadcastFlags, IntoRooms, JoinError, RoomEvents, RoomName, RoomNames};
+use socketio_adapter::{BroadcastFlags, IntoRooms, JoinError, Removed, RoomEvents, RoomName, RoomNames, Rooms};
 use socketio_core::{AckError, Event};
 use socketio_proto::{Map, Payload};
 use tokio::sync::oneshot;
@@ -23,6 +23,7 @@ use crate::hub::Hub;
 use crate::listeners::OwnListeners;
 use crate::nsp::Nsp;
 use crate::outgoing::{Announcement, OutgoingListener};
+use crate::recovery::{Admission, Book, Tracked};
 use crate::{
     AckFuture, EmitError, Emitted, Extensions, Handshake, Joined, NamespaceHandle, Operators, SocketData, SocketIo,
 };
@@ -39,6 +40,8 @@ pub(crate) struct SocketInner {
     pub(crate) nsp: Arc<Nsp>,
     pub(crate) client: Arc<Client>,
     auth: Option<Box<Payload<'static>>>,
+    /// What its recovery needs, where the server has the option.
+    pub(crate) tracked: Option<Box<Tracked>>,
     /// A [`Phase`].
     phase: AtomicU8,
     /// What was registered on this socket, a set of [`OWN_HANDLERS`] and others: spares the lock for all sockets without.
@@ -103,17 +106,29 @@ impl Client {
 }
 
 impl Socket {
-    pub(crate) fn new(id: RoomName, nsp: Arc<Nsp>, client: Arc<Client>, auth: Option<Box<Payload<'static>>>) -> Self {
+    pub(crate) fn new(
+        id: RoomName,
+        nsp: Arc<Nsp>,
+        client: Arc<Client>,
+        auth: Option<Box<Payload<'static>>>,
+        tracked: Option<Box<Tracked>>,
+    ) -> Self {
+        let (id, extensions, data) = tracked
+            .as_ref()
+            .and_then(|tracked| tracked.former())
+            .unwrap_or_else(|| (id, Default::default(), Map::new()));
+        let rare = (!data.is_empty()).then(|| Box::new(Rare { data, ..Rare::default() }));
         Self(Arc::new(SocketInner {
             id,
             nsp,
             client,
             auth,
+            tracked,
             phase: AtomicU8::new(Phase::Connecting as u8),
             own: AtomicU8::new(0),
             acks: Mutex::new(None),
-            rare: Mutex::new(None),
-            extensions: Extensions::default(),
+            rare: Mutex::new(rare),
+            extensions,
         }))
     }
 
@@ -128,6 +143,12 @@ impl Socket {
     /// Whether the client is connected to the namespace: after CONNECT was queued, before it left.
     pub fn connected(&self) -> bool {
         self.0.phase() == Phase::Connected
+    }
+
+    /// Whether the client was here before and came back: this socket has the id, the rooms and the data of then, and what
+    /// was sent meanwhile follows. Node: `recovered`.
+    pub fn recovered(&self) -> bool {
+        self.0.tracked.as_ref().is_some_and(|tracked| tracked.recovered())
     }
 
     /// The namespace this socket belongs to. Node: `nsp`.
@@ -278,7 +299,7 @@ impl Socket {
             }
         } else {
             drop(rare);
-            self.0.nsp.change_rooms(|all| ((), all.leave(&self.0.id, rooms)));
+            self.0.leave_now(rooms);
         }
         Joined(Ok(()))
     }
@@ -328,6 +349,9 @@ impl Socket {
         if !self.connected() {
             self.0.nsp.env.counters.emits_refused.add();
             return Emitted::refused(EmitError::NotConnected);
+        }
+        if let Some(recovery) = &self.0.nsp.recovery {
+            return recovery.emit(self, &flags, event, args);
         }
         let frames = match self.0.nsp.env.encode_event(&self.0.nsp.name, None, event, args, flags.compress) {
             Ok(frames) => frames,
@@ -412,38 +436,95 @@ impl SocketInner {
         }
     }
 
-    /// Adds the socket to its namespace, and with that to the room of its own id.
-    pub(crate) fn enter(self: &Arc<Self>) {
-        let former = self.nsp.change_rooms(|rooms| {
+    pub(crate) fn id(&self) -> &RoomName {
+        &self.id
+    }
+
+    pub(crate) fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Adds the socket to its namespace, and with that to the room of its own id; one that came back also to its former
+    /// rooms. Returns who had its place, to be dropped when nothing is locked; room events are then still to be told.
+    pub(crate) fn enter(self: &Arc<Self>, mut admission: Option<&mut Admission<'_>>) -> Option<Removed<Socket>> {
+        let former = admission.as_deref_mut().and_then(Admission::rooms);
+        let namesake = self.nsp.change_rooms_untold(|rooms| {
             let member = || Socket(Arc::clone(self));
-            match rooms.add(self.id.clone(), member()) {
+            let (namesake, mut events) = match rooms.add(self.id.clone(), member()) {
                 Ok(events) => (None, events),
-                // A client of Engine.IO 3 that comes back while its former self still says goodbye has the same id.
+                // A client that comes back while its former self still says goodbye has the same id.
                 Err(_) => {
-                    let former = rooms.remove(&self.id);
-                    let mut events = former.as_ref().map(|former| former.events.clone()).unwrap_or_default();
+                    let namesake = rooms.remove(&self.id);
+                    let mut events = namesake.as_ref().map(|former| former.events.clone()).unwrap_or_default();
                     events.extend(rooms.add(self.id.clone(), member()).into_iter().flatten());
-                    (former, events)
+                    (namesake, events)
+                }
+            };
+            if let Some(former) = former {
+                let left_own = !former.contains(&self.id);
+                let others: RoomNames = former.into_iter().filter(|room| *room != self.id).collect();
+                match rooms.join(&self.id, others) {
+                    Ok(joined) => events.extend(joined),
+                    Err(error) => {
+                        tracing::warn!(namespace = %self.nsp.name, %error, "the rooms of a client that came back are full");
+                    }
+                }
+                if left_own {
+                    events.extend(rooms.leave(&self.id, self.id.clone()));
                 }
             }
+            (namesake, events)
         });
-        drop(former);
-        self.join_early();
+        self.join_early_in(admission.as_ref().map(|admission| &*admission.book));
+        namesake
     }
 
     fn join_now(&self, rooms: RoomNames) -> Result<(), JoinError> {
-        self.nsp.change_rooms(|all| match all.join(&self.id, rooms) {
+        let result = self.join_in(self.order().as_deref(), rooms);
+        self.nsp.tell_room_events();
+        result
+    }
+
+    fn join_in(&self, book: Option<&Book>, rooms: RoomNames) -> Result<(), JoinError> {
+        self.move_in(book, |all| match all.join(&self.id, rooms) {
             Ok(events) => (Ok(()), events),
             Err(error) => (Err(error), RoomEvents::new()),
         })
     }
 
+    fn leave_now(&self, rooms: RoomNames) {
+        self.move_in(self.order().as_deref(), |all| {
+            // One that has come back meanwhile has the same id.
+            let mine = all.get(&self.id).is_some_and(|socket| std::ptr::eq(&*socket.0, self));
+            ((), if mine { all.leave(&self.id, rooms) } else { RoomEvents::new() })
+        });
+        self.nsp.tell_room_events();
+    }
+
+    /// Changes rooms of this socket, and notes when that was.
+    fn move_in<R>(&self, book: Option<&Book>, change: impl FnOnce(&mut Rooms<Socket>) -> (R, RoomEvents)) -> R {
+        self.nsp.change_rooms_untold(|all| {
+            let (result, events) = change(all);
+            if let Some(book) = book {
+                self.moved(book, &events);
+            }
+            (result, events)
+        })
+    }
+
     /// Joins the rooms that were asked for while the socket was connecting.
     pub(crate) fn join_early(&self) {
+        if self.rare.lock().as_deref().is_some_and(|rare| !rare.early_rooms.is_empty()) {
+            self.join_early_in(self.order().as_deref());
+        }
+        self.nsp.tell_room_events();
+    }
+
+    fn join_early_in(&self, book: Option<&Book>) {
         let early =
             self.rare.lock().as_deref_mut().map(|rare| std::mem::take(&mut rare.early_rooms)).unwrap_or_default();
         if !early.is_empty()
-            && let Err(error) = self.join_now(early)
+            && let Err(error) = self.join_in(book, early)
         {
             tracing::warn!(namespace = %self.nsp.name, %error, "rooms that middleware joined are full");
         }
@@ -473,7 +554,9 @@ impl SocketInner {
         if before == Phase::Released {
             return false;
         }
-        if before != Phase::Connecting {
+        if before == Phase::Connecting {
+            self.give_back();
+        } else {
             self.leave_all();
             self.nsp.env.counters.sockets_open.sub();
         }
@@ -483,10 +566,11 @@ impl SocketInner {
         true
     }
 
-    /// Takes the socket out of all rooms and out of its namespace.
+    /// Takes the socket out of all rooms and out of its namespace. If its client may come back, that is noted first.
     pub(crate) fn leave_all(&self) {
+        self.keep();
         let removed = self.nsp.change_rooms(|rooms| {
-            // A client of Engine.IO 3 that has come back meanwhile has the same id.
+            // One that has come back meanwhile has the same id.
             let mine = rooms.get(&self.id).is_some_and(|socket| std::ptr::eq(&*socket.0, self));
             let mut removed = mine.then(|| rooms.remove(&self.id)).flatten();
             let events = removed.as_mut().map(|removed| std::mem::take(&mut removed.events)).unwrap_or_default();
@@ -497,11 +581,15 @@ impl SocketInner {
 
     /// Moves on to a later phase and returns the one before. Nobody awaits an answer of a socket that has left.
     fn advance(&self, to: Phase) -> Phase {
+        let book = self.order();
         // Under the lock of the answers: whoever adds one afterwards sees the phase.
         let mut acks = self.acks.lock();
         let before = self.phase();
         if before < to {
             self.phase.store(to as u8, Ordering::Release);
+        }
+        if let Some(book) = book {
+            self.unreachable(&book);
         }
         let table = acks.take();
         drop(acks);

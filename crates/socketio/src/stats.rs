@@ -65,6 +65,12 @@ counters! {
     acks_timed_out,
     /// Emits that were refused: socket gone or send queue full.
     emits_refused,
+    /// Clients that lost their connection and got their socket back.
+    recovered,
+    /// Clients that came back to a session that could not go on; they were connected anew.
+    not_recovered,
+    /// Sessions of clients that were away and will not get their socket back.
+    sessions_expired,
     /// Volatile emits that were dropped because a client could not take them at once.
     volatile_dropped,
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use socketio::{Cookie, Data, DeflateOptions, Limits, Namespace, Socket, SocketIo};
+use socketio::{Cookie, Data, DeflateOptions, Limits, Namespace, RecoveryOptions, Socket, SocketIo};
 use support::{Client, serve};
 
 /// The lines of the README's server.
@@ -76,6 +76,7 @@ fn every_option_is_on_its_page() {
 fn every_limit_is_on_its_page_with_its_default() {
     let page = read("docs/options.md");
     check(&page, "Limits", &format!("{:#?}", Limits::default()));
+    check(&page, "Recovery", &format!("{:#?}", RecoveryOptions::default()));
     check(&page, "Cookie and compression", &format!("{:#?}\n{:#?}", Cookie::default(), DeflateOptions::default()));
 
     #[track_caller]

@@ -167,10 +167,9 @@ impl<P, D> Recovery<P, D> {
         gone
     }
 
-    /// When [`expire`](Self::expire) has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
-        let session = self.order.first_key_value().and_then(|(key, _)| key.0.checked_add(self.limits.away));
-        session.into_iter().chain(self.log.deadline()).min()
+    /// When the time of the first session has passed. For packets ask [`PacketLog::deadline`].
+    pub fn session_deadline(&self) -> Option<Instant> {
+        self.order.first_key_value().and_then(|(key, _)| key.0.checked_add(self.limits.away))
     }
 
     /// Forgets all packets: nobody is left who could have missed one.
@@ -369,13 +368,13 @@ mod tests {
         assert!(recovery.persist("a".into(), session(&["me"], track.clone(), 0, begin), 0).is_empty());
         assert!(recovery.persist("b".into(), session(&["me"], track.clone(), 0, begin + 60 * second), 0).is_empty());
         assert_eq!(recovery.take("nobody", begin).err(), Some(NotRecoverable::UnknownSession));
-        assert_eq!(recovery.deadline(), Some(begin + 120 * second));
+        assert_eq!(recovery.session_deadline(), Some(begin + 120 * second));
         assert_eq!(recovery.take("a", begin + 121 * second).err(), Some(NotRecoverable::Expired));
         assert!(recovery.take("b", begin + 121 * second).is_ok());
         assert_eq!(recovery.take("b", begin + 121 * second).err(), Some(NotRecoverable::UnknownSession));
         let gone = recovery.expire(begin + 121 * second, 10);
         assert_eq!(gone.iter().map(|(pid, _)| &**pid).collect::<Vec<_>>(), ["a"]);
-        assert_eq!((recovery.sessions(), recovery.session_bytes(), recovery.deadline()), (0, 0, None));
+        assert_eq!((recovery.sessions(), recovery.session_bytes(), recovery.session_deadline()), (0, 0, None));
     }
 
     #[test]

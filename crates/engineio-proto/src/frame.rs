@@ -68,6 +68,11 @@ impl Frame {
         &self.bytes
     }
 
+    /// [`Frame::websocket`] of a frame that is not needed any more.
+    pub fn into_websocket(self) -> Bytes {
+        self.bytes
+    }
+
     /// The packet as text transports carry it: type and data of a text message, the bare data of a binary one.
     pub fn packet(&self) -> &[u8] {
         &self.bytes[usize::from(self.packet_at)..]

@@ -21,7 +21,10 @@ use engineio_proto::{
     session::{CloseReason, Link, Output, Ticket},
     ws,
 };
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    net::tcp::OwnedWriteHalf,
+    time::{Instant, Sleep},
+};
 
 use crate::{
     Session,
@@ -85,7 +88,8 @@ enum ReadEnd {
 }
 
 impl<A: Application> Driver<A> {
-    pub(crate) fn new(engine: Arc<Engine<A>>, session: Session, socket: Option<SocketLink>) -> Self {
+    pub(crate) fn new(engine: Arc<Engine<A>>, session: Session, mut socket: Option<SocketLink>) -> Self {
+        session.0.lock().direct = socket.as_mut().and_then(SocketLink::lend);
         let armed = Instant::now() + Duration::from_secs(86_400);
         engine.count_task(true);
         Self {
@@ -150,6 +154,12 @@ impl<A: Application> Driver<A> {
         core.dirty = false;
         if core.task.as_ref().is_none_or(|task| !task.will_wake(cx.waker())) {
             core.task = Some(cx.waker().clone());
+        }
+        // From here on nobody else writes. What another task could not write goes first.
+        if !core.rest.is_empty()
+            && let Some(socket) = &mut self.socket
+        {
+            socket.queue_raw(std::mem::take(&mut core.rest));
         }
         core.machine.on_time(now.into_std());
         let revision = core.machine.revision();
@@ -227,9 +237,10 @@ impl<A: Application> Driver<A> {
             ReadEnd::Budget => true,
             ReadEnd::Gone => {
                 core.machine.on_socket_gone(CloseReason::TransportClose);
+                let lent = core.direct.take();
                 drop(core);
                 // What the peer is owed (the answer to its close frame) goes out while the link leaves.
-                self.let_go(now);
+                self.let_go(lent, now);
                 true
             }
             ReadEnd::Broken(reason) => {
@@ -346,6 +357,7 @@ impl<A: Application> Driver<A> {
                 }
                 Poll::Ready(Err(_)) => {
                     core.machine.on_socket_gone(CloseReason::TransportClose);
+                    socket.take_back(core.direct.take());
                     drop(core);
                     self.socket = None;
                     again = true;
@@ -386,17 +398,18 @@ impl<A: Application> Driver<A> {
                 }
                 Output::Write(Link::Socket, packet) => {
                     if let Some(socket) = &mut self.socket {
-                        socket.queue(&packet);
+                        socket.queue(packet);
                     }
                 }
                 Output::Write(Link::Candidate, packet) => {
                     if let Some(candidate) = &mut self.candidate {
-                        candidate.queue(&packet);
+                        candidate.queue(packet);
                     }
                 }
                 Output::Upgraded => {
                     // What came behind the upgrade packet is still in the link and is read in the next round.
                     self.socket = self.candidate.take().map(|link| *link);
+                    core.direct = self.socket.as_mut().and_then(SocketLink::lend);
                     core.tidy();
                     again = true;
                 }
@@ -410,7 +423,7 @@ impl<A: Application> Driver<A> {
                     if let Some(socket) = &mut self.socket {
                         socket.close(None, "");
                     }
-                    self.let_go(now);
+                    self.let_go(core.direct.take(), now);
                 }
                 Output::Closed(reason) => ended = Some(reason),
             }
@@ -429,9 +442,10 @@ impl<A: Application> Driver<A> {
         again
     }
 
-    /// Lets the socket go that carried the session.
-    fn let_go(&mut self, now: Instant) {
-        if let Some(socket) = self.socket.take() {
+    /// Lets the socket go that carried the session, with the half that was lent.
+    fn let_go(&mut self, lent: Option<OwnedWriteHalf>, now: Instant) {
+        if let Some(mut socket) = self.socket.take() {
+            socket.take_back(lent);
             self.leave(socket, now);
         }
     }
@@ -648,6 +662,9 @@ impl<A: Application> Drop for Driver<A> {
         core.machine.on_violation(CloseReason::ForcedClose);
         core.task = None;
         core.task_gone = true;
+        if let Some(socket) = &mut self.socket {
+            socket.take_back(core.direct.take());
+        }
         core.wake_requests();
         drop(core);
         self.engine.count_task(false);

@@ -6,12 +6,13 @@
 //! Features, all off by default: `tls` for [`Server`]'s `listen_tls`, `http2` for WebSocket over HTTP/2 behind another server.
 //!
 //! Where to look: [`app`] for what an application implements, `service` for how a request is answered, `driver` for
-//! the life of a session, `link` for how a WebSocket is read and written.
+//! the life of a session, `link` for how a WebSocket is read and written, `fanout` for how many are written at once.
 
 pub mod app;
 mod body;
 mod compress;
 mod driver;
+mod fanout;
 mod guarded;
 mod handshake;
 #[cfg(feature = "tls")]
@@ -37,6 +38,7 @@ pub use engineio_proto::{
     session::CloseReason,
     ws::deflate::Options as DeflateOptions,
 };
+pub use fanout::Fanout;
 pub use handshake::Handshake;
 pub use options::{Cookie, HookFuture, InvalidOption, Options};
 pub use server::{Builder, Server, Stats};

@@ -12,26 +12,33 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use engineio_proto::{
-    Revision,
+    Frame, Revision,
     packet::PacketKind,
     payload::{OutPacket, encode_websocket},
     ws::{self, deflate::Deflater},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     time::Instant,
 };
 
-/// How much one read takes at most. 64 KiB lets a large message arrive in few reads.
-pub(crate) const SCRATCH: usize = 64 << 10;
+/// How much one read takes at most. Large messages arrive in few reads; pages that no read reaches are never touched.
+pub(crate) const SCRATCH: usize = 256 << 10;
 /// With this much waiting in the process nothing more is taken from the session's queue, where it is counted.
 const ROOM: usize = 128 << 10;
 /// The slices of one vectored write.
 const SLICES: usize = 64;
+/// Frames that are this small on average are copied together: cheaper than a slice each.
+const SMALL: usize = 512;
 
 thread_local! {
     static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+    /// Where small frames are put together for one write.
+    static JOINED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Runs `f` with the read buffer of this worker thread.
@@ -48,8 +55,8 @@ pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
 
 pub(crate) enum Io {
-    /// Taken back from the HTTP server.
-    Tcp(TcpStream),
+    /// Taken back from the HTTP server. The half for writing may be lent to the session, where other tasks reach it.
+    Tcp(OwnedReadHalf, Option<OwnedWriteHalf>),
     /// Whatever else the HTTP server upgraded: TLS, HTTP/2, memory.
     Other(Box<dyn ReadWrite>),
 }
@@ -118,7 +125,7 @@ impl SocketLink {
         }
         let mut buffer = ReadBuf::new(scratch);
         ready!(match &mut self.io {
-            Io::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Io::Tcp(stream, _) => Pin::new(stream).poll_read(cx, &mut buffer),
             Io::Other(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
         })?;
         Poll::Ready(Ok(buffer.filled().len()))
@@ -147,13 +154,17 @@ impl SocketLink {
     }
 
     /// Queues a packet of the session.
-    pub(crate) fn queue(&mut self, packet: &OutPacket) {
+    pub(crate) fn queue(&mut self, packet: OutPacket) {
         if let Some(deflater) = &mut self.deflater
-            && let Some(frame) = compressed_frame(deflater, packet, self.revision, self.b64)
+            && let Some(frame) = compressed_frame(deflater, &packet, self.revision, self.b64)
         {
             return self.push(frame);
         }
-        self.push(websocket_frame(packet, self.revision, self.b64));
+        let frame = match packet {
+            OutPacket::Message(frame) => message_frame(frame, self.revision, self.b64),
+            control @ OutPacket::Control(..) => websocket_frame(&control, self.revision, self.b64),
+        };
+        self.push(frame);
     }
 
     /// Queues a control frame of the WebSocket itself.
@@ -202,7 +213,7 @@ impl SocketLink {
             self.out = VecDeque::new();
         }
         match &mut self.io {
-            Io::Tcp(_) => Poll::Ready(Ok(())),
+            Io::Tcp(..) => Poll::Ready(Ok(())),
             // A stream of TLS or HTTP/2 has a buffer of its own, which counts as unwritten.
             Io::Other(stream) => {
                 let flushed = Pin::new(stream).poll_flush(cx);
@@ -221,7 +232,8 @@ impl SocketLink {
     pub(crate) fn poll_shut(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.shut {
             ready!(match &mut self.io {
-                Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+                Io::Tcp(_, Some(stream)) => Pin::new(stream).poll_shutdown(cx),
+                Io::Tcp(_, None) => Poll::Ready(Ok(())),
                 Io::Other(stream) => Pin::new(stream).poll_shutdown(cx),
             })?;
             self.shut = true;
@@ -230,22 +242,46 @@ impl SocketLink {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.out.len() == 1 {
-            let bytes = &self.out[0];
-            return match &mut self.io {
-                Io::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-                Io::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
-            };
+        let Self { io, out, .. } = self;
+        out.make_contiguous();
+        let (frames, _) = out.as_slices();
+        match io {
+            // Through the half for reading: the other one may be lent.
+            Io::Tcp(stream, _) => loop {
+                match try_write(stream.as_ref(), frames) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        ready!(stream.as_ref().poll_write_ready(cx))?;
+                    }
+                    result => return Poll::Ready(result),
+                }
+            },
+            Io::Other(stream) => gathered(frames, |gathered| match gathered {
+                Gathered::One(bytes) => Pin::new(stream).poll_write(cx, bytes),
+                Gathered::Slices(slices) => Pin::new(stream).poll_write_vectored(cx, slices),
+            }),
         }
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let mut count = 0;
-        for (slice, bytes) in slices.iter_mut().zip(&self.out) {
-            *slice = IoSlice::new(bytes);
-            count += 1;
-        }
+    }
+
+    /// Lends the half for writing, so that other tasks can write: not where each frame is compressed on this link's own
+    /// account.
+    pub(crate) fn lend(&mut self) -> Option<OwnedWriteHalf> {
         match &mut self.io {
-            Io::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, &slices[..count]),
-            Io::Other(stream) => Pin::new(stream).poll_write_vectored(cx, &slices[..count]),
+            Io::Tcp(_, half) if self.deflater.is_none() => half.take(),
+            _ => None,
+        }
+    }
+
+    /// Takes the half for writing back.
+    pub(crate) fn take_back(&mut self, lent: Option<OwnedWriteHalf>) {
+        if let (Io::Tcp(_, half @ None), Some(lent)) = (&mut self.io, lent) {
+            *half = Some(lent);
+        }
+    }
+
+    /// What another task could not write goes out first.
+    pub(crate) fn queue_raw(&mut self, frames: impl IntoIterator<Item = Bytes>) {
+        for frame in frames {
+            self.push(frame);
         }
     }
 
@@ -262,12 +298,66 @@ impl SocketLink {
     }
 }
 
-/// A packet as one whole unmasked WebSocket frame. A message to an Engine.IO 4 peer is not copied.
+impl Drop for SocketLink {
+    fn drop(&mut self) {
+        // Both halves go at once; there is no need to shut one of them down first.
+        if let Io::Tcp(_, half) = &mut self.io
+            && let Some(half) = half.take()
+        {
+            half.forget();
+        }
+    }
+}
+
+/// Writes the first of these frames in one call, without waiting.
+pub(crate) fn try_write(stream: &TcpStream, frames: &[Bytes]) -> io::Result<usize> {
+    gathered(frames, |gathered| match gathered {
+        Gathered::One(bytes) => stream.try_write(bytes),
+        Gathered::Slices(slices) => stream.try_write_vectored(slices),
+    })
+}
+
+enum Gathered<'a> {
+    One(&'a [u8]),
+    Slices(&'a [IoSlice<'a>]),
+}
+
+/// Many frames for one write: one as it is, small ones copied together, large ones as slices.
+fn gathered<R>(frames: &[Bytes], write: impl FnOnce(Gathered<'_>) -> R) -> R {
+    if let [only] = frames {
+        return write(Gathered::One(only));
+    }
+    let frames = &frames[..frames.len().min(SLICES)];
+    let total: usize = frames.iter().map(Bytes::len).sum();
+    if total <= frames.len() * SMALL {
+        let mut joined = JOINED.take();
+        joined.clear();
+        joined.reserve(SLICES * SMALL);
+        for frame in frames {
+            joined.extend_from_slice(frame);
+        }
+        let result = write(Gathered::One(&joined));
+        JOINED.set(joined);
+        return result;
+    }
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    for (slice, frame) in slices.iter_mut().zip(frames) {
+        *slice = IoSlice::new(frame);
+    }
+    write(Gathered::Slices(&slices[..frames.len()]))
+}
+
+/// A message of the session as one whole unmasked WebSocket frame.
+pub(crate) fn message_frame(frame: Frame, revision: Revision, b64: bool) -> Bytes {
+    if !frame.is_binary() || (revision == Revision::V4 && !b64) {
+        return frame.into_websocket();
+    }
+    websocket_frame(&OutPacket::Message(frame), revision, b64)
+}
+
+/// A packet as one whole unmasked WebSocket frame.
 fn websocket_frame(packet: &OutPacket, revision: Revision, b64: bool) -> Bytes {
     match packet {
-        OutPacket::Message(frame) if !frame.is_binary() || (revision == Revision::V4 && !b64) => {
-            return frame.websocket().clone();
-        }
         OutPacket::Control(PacketKind::Ping, data) if data.is_empty() => return Bytes::from_static(b"\x81\x012"),
         OutPacket::Control(PacketKind::Pong, data) if data.is_empty() => return Bytes::from_static(b"\x81\x013"),
         _ => {}

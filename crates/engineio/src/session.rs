@@ -9,16 +9,24 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use engineio_proto::{
     Frame, Revision, Transport,
     payload::EncodedPayload,
     session::{self as machine, CloseReason, Ticket},
 };
 use parking_lot::{Mutex, MutexGuard};
-use tokio::time::Instant;
+use smallvec::SmallVec;
+use tokio::{net::tcp::OwnedWriteHalf, time::Instant};
 
-use crate::{Handshake, link::SocketLink, sid::Sid};
+use crate::{
+    Handshake,
+    link::{SocketLink, message_frame, try_write},
+    sid::Sid,
+};
+
+/// How many messages another task writes for a session at most before the session's own task goes on.
+const BURST: usize = 64;
 
 /// A handle to one session. Cloning it is cheap; it keeps no connection open by itself.
 #[derive(Clone)]
@@ -58,6 +66,10 @@ pub(crate) struct Core {
     pub(crate) socket_writable: bool,
     /// Bytes that have left the machine's queue and not yet the process.
     pub(crate) in_flight: usize,
+    /// The WebSocket, for tasks that write what is queued without waking the session's task: see [`Core::write_queued`].
+    pub(crate) direct: Option<OwnedWriteHalf>,
+    /// What such a task could not write.
+    pub(crate) rest: Vec<Bytes>,
     /// Hand-over between requests and the session's task; allocated when first needed.
     pub(crate) requests: Option<Box<Requests>>,
     /// The session's task has ended and will answer nobody.
@@ -227,6 +239,8 @@ impl Shared {
             output: false,
             socket_writable: true,
             in_flight: 0,
+            direct: None,
+            rest: Vec::new(),
             requests: None,
             task_gone: false,
             drained: Vec::new(),
@@ -253,7 +267,7 @@ impl Core {
     }
 
     /// Makes sure that the session's task hands out what is queued. Costs nothing while the task is running.
-    fn wake_to_write(&mut self) {
+    pub(crate) fn wake_to_write(&mut self) {
         if !self.output && !self.dirty {
             self.output = true;
             if !self.in_turn
@@ -261,6 +275,55 @@ impl Core {
             {
                 task.wake_by_ref();
             }
+        }
+    }
+
+    /// After something was queued: whether [`Core::write_queued`] is to be called soon. Where it cannot be, the session's task
+    /// is woken as always.
+    pub(crate) fn defers_writing(&mut self) -> bool {
+        if self.direct.is_none() || self.in_turn || self.output || self.dirty || !self.socket_writable {
+            self.wake_to_write();
+            return false;
+        }
+        self.output = true;
+        true
+    }
+
+    /// Writes what is queued from any task, if nothing stands in the way; else the session's task does it. A session's task
+    /// that is woken only to write costs more than all the rest of a broadcast.
+    pub(crate) fn write_queued(&mut self) {
+        if !self.output || self.in_turn || self.dirty {
+            // It has gone out, or the session's task is about to see to it.
+            return;
+        }
+        self.output = false;
+        let Some(direct) = self.direct.as_ref().filter(|_| self.socket_writable) else { return self.wake_to_write() };
+        let (revision, b64) = (self.machine.revision(), self.machine.base64_only());
+        let mut frames = SmallVec::<[Bytes; BURST]>::new();
+        while frames.len() < BURST
+            && let Some(frame) = self.machine.next_message()
+        {
+            frames.push(message_frame(frame, revision, b64));
+        }
+        if !frames.is_empty() {
+            let mut written = try_write(direct.as_ref(), &frames).unwrap_or_default();
+            frames.retain(|frame| {
+                let gone = written.min(frame.len());
+                frame.advance(gone);
+                written -= gone;
+                !frame.is_empty()
+            });
+        }
+        if !frames.is_empty() {
+            // The session's task waits for the socket, and learns what is wrong with it.
+            self.in_flight = frames.iter().map(Bytes::len).sum();
+            self.socket_writable = false;
+            self.rest = frames.into_vec();
+            self.wake_to_write();
+        } else if self.machine.queued_packets() > 0 {
+            self.wake_to_write();
+        } else {
+            self.wake_drained();
         }
     }
 

@@ -199,5 +199,6 @@ fn unwrap(upgraded: Upgraded) -> (Io, Vec<u8>) {
 fn tcp(stream: TcpStream) -> Io {
     // Without it, small frames wait for the acknowledgement of the ones before.
     let _ = stream.set_nodelay(true);
-    Io::Tcp(stream)
+    let (read, write) = stream.into_split();
+    Io::Tcp(read, Some(write))
 }

@@ -1,6 +1,6 @@
 //! From arguments to frames, once for every recipient.
 
-use engineio::{Frame, HEADROOM, SendError};
+use engineio::{Fanout, Frame, HEADROOM, SendError};
 use serde::Serialize;
 use smallvec::SmallVec;
 use socketio_proto::Encoded;
@@ -65,6 +65,26 @@ impl Env {
 }
 
 impl Socket {
+    /// [`Socket::deliver`] as part of a broadcast.
+    pub(crate) fn deliver_in(&self, fanout: &mut Fanout, frames: &Frames, volatile: bool) -> Delivery {
+        let session = &self.0.client.session;
+        let counters = &self.0.nsp.env.counters;
+        if volatile {
+            if fanout.send_volatile(session, frames.iter().cloned()) {
+                return Delivery::Queued;
+            }
+            counters.volatile_dropped.add();
+            return Delivery::Dropped;
+        }
+        match fanout.send(session, frames.iter().cloned()) {
+            Ok(()) => Delivery::Queued,
+            Err(error) => {
+                counters.emits_refused.add();
+                Delivery::Refused(error)
+            }
+        }
+    }
+
     /// Hands frames to the engine: all or none, in order, with nothing in between.
     pub(crate) fn deliver(&self, frames: &Frames, volatile: bool) -> Delivery {
         let session = &self.0.client.session;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use engineio::Fanout;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
@@ -118,6 +119,7 @@ impl Operators {
             let id = namespace.next_ack_id();
             let mut frames = None;
             let mut announcement = Announcement::default();
+            let mut fanout = Fanout::new();
             let mut recipients = namespace.rooms.lock().snapshot(&self.selection).recipients();
             while let Some(socket) = recipients.next_ref() {
                 if !socket.connected() {
@@ -137,7 +139,7 @@ impl Operators {
                     stream.not_asked(socket, error);
                     continue;
                 }
-                let error = match socket.deliver(encoded, self.flags.volatile) {
+                let error = match socket.deliver_in(&mut fanout, encoded, self.flags.volatile) {
                     Delivery::Queued => {
                         stream.asked(id, socket);
                         announcement.of(socket, event, &args);
@@ -218,6 +220,7 @@ impl Operators {
         let mut recipients = namespace.rooms.lock().snapshot(&self.selection).recipients();
         let mut frames: Option<Frames> = None;
         let mut announcement = Announcement::default();
+        let mut fanout = Fanout::new();
         while let Some(socket) = recipients.next_ref() {
             if !socket.connected() {
                 continue;
@@ -226,7 +229,7 @@ impl Operators {
                 Some(frames) => frames,
                 None => frames.insert(self.encode(namespace, None, event, args)?),
             };
-            match socket.deliver(encoded, self.flags.volatile) {
+            match socket.deliver_in(&mut fanout, encoded, self.flags.volatile) {
                 Delivery::Queued => {
                     outcome.recipients += 1;
                     announcement.of(socket, event, args);

@@ -545,6 +545,17 @@ impl Session {
         }
     }
 
+    /// The next message of the application for the WebSocket that carries the session, if that is what comes next.
+    ///
+    /// The part of [`Session::poll`] that a task other than the session's own may take: `None` when nothing is queued, when a
+    /// packet of the protocol is next, and whenever something is going on (an upgrade, a close).
+    pub fn next_message(&mut self) -> Option<Frame> {
+        if self.phase != Phase::Open || self.candidate.is_some() || !matches!(self.carrier, Carrier::Socket { .. }) {
+            return None;
+        }
+        self.outbox.pop_message()
+    }
+
     /// The answer to the parked GET, if there is one and it is due. The part of [`Session::poll`] that any task may ask for.
     pub fn answer_poll(&mut self, now: Instant) -> Option<Output> {
         let draining = match self.phase {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::payload::OutPacket;
+use crate::{Frame, payload::OutPacket};
 
 /// Beyond this many entries an emptied queue gives its memory back.
 const KEPT_CAPACITY: usize = 8;
@@ -24,6 +24,17 @@ impl Outbox {
         self.bytes -= packet.encoded_len();
         self.release();
         Some(packet)
+    }
+
+    /// The next packet, if it is a message.
+    pub(super) fn pop_message(&mut self) -> Option<Frame> {
+        if !matches!(self.queue.front()?, OutPacket::Message(_)) {
+            return None;
+        }
+        match self.pop()? {
+            OutPacket::Message(frame) => Some(frame),
+            OutPacket::Control(..) => None,
+        }
     }
 
     pub(super) fn take_all(&mut self) -> VecDeque<OutPacket> {

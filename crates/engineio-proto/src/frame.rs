@@ -4,7 +4,7 @@
 //! in one buffer: the WebSocket header, the Engine.IO packet type, the data. A WebSocket writes the whole buffer; a poll
 //! takes the part behind the header. Cloning a frame copies no data.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// The bytes to leave free in front of the data of a buffer that becomes a [`Frame`]: the longest unmasked WebSocket
 /// header (10) and the packet type (1).
@@ -52,7 +52,8 @@ impl Frame {
         let (header, header_len) = server_header(if binary { 2 } else { 1 }, len);
         let start = packet_at - header_len;
         buffer[start..packet_at].copy_from_slice(&header[..header_len]);
-        let bytes = Bytes::from(buffer).slice(start..);
+        let mut bytes = Bytes::from(buffer);
+        bytes.advance(start);
         Self { bytes, packet_at: header_len as u8, binary, compress: true }
     }
 

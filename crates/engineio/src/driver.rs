@@ -54,12 +54,16 @@ pub(crate) struct Driver<A: Application> {
     post: Option<Box<PostWork>>,
     sleep: Pin<Box<Sleep>>,
     armed: Instant,
+    /// The alarm knows whom to wake.
+    sleeping: bool,
     /// The session is over; the application finishes until then.
     over: Option<Instant>,
     /// The application knows that the session is over.
     announced: bool,
     /// A POST was answered in this round.
     posted: bool,
+    /// The machine was told that the application takes no more.
+    blocked: bool,
 }
 
 struct Leaving {
@@ -102,9 +106,11 @@ impl<A: Application> Driver<A> {
             post: None,
             sleep: Box::pin(tokio::time::sleep_until(armed)),
             armed,
+            sleeping: false,
             over: None,
             announced: false,
             posted: false,
+            blocked: false,
         }
     }
 
@@ -134,10 +140,13 @@ impl<A: Application> Driver<A> {
             if let Some(end) = self.farewell(cx, now) {
                 return end;
             }
-            let late = self.arm(cx, now);
             let mut core = self.session.0.lock();
-            if !core.dirty && !core.output && !more && !late {
-                core.in_turn = false;
+            let machine = core.machine.deadline();
+            let quiet = !core.dirty && !core.output && !more;
+            core.in_turn = !quiet;
+            drop(core);
+            let late = self.arm(cx, now, machine);
+            if quiet && !late {
                 return Poll::Pending;
             }
         }
@@ -195,10 +204,13 @@ impl<A: Application> Driver<A> {
         let std_now = now.into_std();
         if !connection.ready() {
             session.0.lock().machine.set_blocked(std_now, true);
+            self.blocked = true;
             return false;
         }
-        // It got on, however soon it is behind again: a stall is counted from the last message that it took.
-        session.0.lock().machine.set_blocked(std_now, false);
+        if std::mem::take(&mut self.blocked) {
+            // It got on, however soon it is behind again: a stall is counted from the last message that it took.
+            session.0.lock().machine.set_blocked(std_now, false);
+        }
         let revision = session.revision();
         let patience = self.engine.machine.limits.message_timeout;
         let end = with_scratch(|scratch| {
@@ -230,8 +242,12 @@ impl<A: Application> Driver<A> {
             })
         });
         // A message may also have been refused before it was read.
+        self.blocked = !connection.ready();
+        if matches!(end, ReadEnd::Idle) && !self.blocked {
+            return false;
+        }
         let mut core = session.0.lock();
-        core.machine.set_blocked(std_now, !connection.ready());
+        core.machine.set_blocked(std_now, self.blocked);
         match end {
             ReadEnd::Idle | ReadEnd::Blocked => false,
             ReadEnd::Budget => true,
@@ -289,6 +305,7 @@ impl<A: Application> Driver<A> {
         let result = loop {
             if !connection.ready() && !session.is_closed() {
                 session.0.lock().machine.set_blocked(std_now, true);
+                self.blocked = true;
                 return false;
             }
             if budget == 0 {
@@ -480,9 +497,9 @@ impl<A: Application> Driver<A> {
     }
 
     /// Sets the alarm for the next thing that is due. Returns whether it is due already.
-    fn arm(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    fn arm(&mut self, cx: &mut Context<'_>, now: Instant, machine: Option<std::time::Instant>) -> bool {
         let limits = &self.engine.machine.limits;
-        let machine = self.session.0.lock().machine.deadline().map(Instant::from_std);
+        let machine = machine.map(Instant::from_std);
         let application =
             if self.over.is_none() { self.connection.as_ref().and_then(Connection::deadline) } else { self.over };
         let socket = self.socket.as_ref().and_then(|link| {
@@ -496,6 +513,10 @@ impl<A: Application> Driver<A> {
             return true;
         }
         // An alarm that rings too early is cheaper than one that is moved with every packet.
+        if due >= self.armed && self.armed > now && self.sleeping {
+            return false;
+        }
+        self.sleeping = true;
         if due < self.armed || self.armed <= now {
             self.armed = due;
             self.sleep.as_mut().reset(due);

@@ -110,6 +110,8 @@ struct Walk {
     place: Place,
     /// Members of excluded rooms and, when several rooms are walked, those already seen.
     hidden: Slots,
+    /// There is somebody to hide.
+    hides: bool,
     /// Several rooms may share members.
     several: bool,
 }
@@ -135,7 +137,7 @@ impl Walk {
         for slot in snapshot.excluded.iter().flatten().flat_map(|chunk| &chunk.slots) {
             hidden.insert(*slot);
         }
-        Self { place: Place { part: 0, chunk: 0, index: 0 }, hidden, several }
+        Self { place: Place { part: 0, chunk: 0, index: 0 }, hidden, hides: expected > 0, several }
     }
 
     fn step<M>(&mut self, parts: &[Part<M>]) -> Option<Place> {
@@ -162,7 +164,11 @@ impl Walk {
             };
             let place = self.place;
             self.place.index += 1;
-            let fresh = if self.several { self.hidden.insert(slot) } else { !self.hidden.contains(slot) };
+            let fresh = match (self.several, self.hides) {
+                (true, _) => self.hidden.insert(slot),
+                (false, true) => !self.hidden.contains(slot),
+                (false, false) => true,
+            };
             if fresh {
                 return Some(place);
             }

@@ -3,7 +3,7 @@
 use engineio::{Fanout, Frame, HEADROOM, SendError};
 use serde::Serialize;
 use smallvec::SmallVec;
-use socketio_proto::Encoded;
+use socketio_proto::{Chunk, Encoded};
 
 use crate::env::Env;
 use crate::{EmitError, Socket};
@@ -21,18 +21,25 @@ pub(crate) enum Delivery {
 }
 
 /// Turns encoded chunks, which have the engine's headroom in front, into frames without copying.
-pub(crate) fn frames(encoded: Encoded, compress: bool) -> Frames {
-    encoded
-        .into_iter()
-        .map(|chunk| {
-            let mut frame = match chunk.binary {
-                true => Frame::binary(chunk.bytes, chunk.start),
-                false => Frame::text(chunk.bytes, chunk.start),
-            };
-            frame.compress = compress;
-            frame
-        })
-        .collect()
+pub(crate) fn frames(mut encoded: Encoded, compress: bool) -> Frames {
+    // The usual packet is one text message.
+    match encoded.len() {
+        1 => encoded.pop().map(|chunk| one(frame(chunk, compress))).unwrap_or_default(),
+        _ => encoded.into_iter().map(|chunk| frame(chunk, compress)).collect(),
+    }
+}
+
+fn one(frame: Frame) -> Frames {
+    SmallVec::from_buf([frame])
+}
+
+fn frame(chunk: Chunk, compress: bool) -> Frame {
+    let mut frame = match chunk.binary {
+        true => Frame::binary(chunk.bytes, chunk.start),
+        false => Frame::text(chunk.bytes, chunk.start),
+    };
+    frame.compress = compress;
+    frame
 }
 
 impl Env {
@@ -86,17 +93,21 @@ impl Socket {
     }
 
     /// Hands frames to the engine: all or none, in order, with nothing in between.
-    pub(crate) fn deliver(&self, frames: &Frames, volatile: bool) -> Delivery {
+    pub(crate) fn deliver(&self, mut frames: Frames, volatile: bool) -> Delivery {
         let session = &self.0.client.session;
         let counters = &self.0.nsp.env.counters;
         if volatile {
-            if session.send_volatile(frames.iter().cloned()) {
+            if session.send_volatile(frames) {
                 return Delivery::Queued;
             }
             counters.volatile_dropped.add();
             return Delivery::Dropped;
         }
-        match session.send(frames.iter().cloned()) {
+        let sent = match frames.len() {
+            1 => session.send(frames.pop()),
+            _ => session.send(frames),
+        };
+        match sent {
             Ok(()) => Delivery::Queued,
             Err(error) => {
                 counters.emits_refused.add();

@@ -116,7 +116,7 @@ impl ReplySink for AckSink {
             nsp.env.parser.encode_ack(&nsp.name, self.id, &internal, HEADROOM)
         });
         if let Ok(encoded) = encoded {
-            self.socket.deliver(&frames(encoded, true), false);
+            self.socket.deliver(frames(encoded, true), false);
         }
     }
 }

@@ -324,7 +324,7 @@ impl Socket {
         if self.0.dismiss() {
             let env = &self.0.nsp.env;
             match env.parser.encode_disconnect(&self.0.nsp.name, HEADROOM) {
-                Ok(encoded) => drop(self.deliver(&frames(encoded, true), false)),
+                Ok(encoded) => drop(self.deliver(frames(encoded, true), false)),
                 Err(error) => tracing::error!(%error, "a DISCONNECT packet could not be encoded"),
             }
             if !close {
@@ -357,7 +357,7 @@ impl Socket {
             Ok(frames) => frames,
             Err(error) => return Emitted::refused(error),
         };
-        match self.deliver(&frames, flags.volatile) {
+        match self.deliver(frames, flags.volatile) {
             Delivery::Queued => {
                 Announcement::default().of(self, event, args);
                 Emitted::queued(self.0.client.session.clone())
@@ -387,7 +387,7 @@ impl Socket {
         if let Err(error) = self.0.await_ack(id, Waiter::One(sender)) {
             return AckFuture::failed(error);
         }
-        let refused = match self.deliver(&frames, flags.volatile) {
+        let refused = match self.deliver(frames, flags.volatile) {
             Delivery::Queued => {
                 Announcement::default().of(self, event, args);
                 let timeout = flags.timeout.unwrap_or(env.ack_timeout);

@@ -58,7 +58,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     row("formatting", begin, success);
 
     let begin = Instant::now();
-    let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    let clippy = ["clippy", "--workspace", "--all-features", "--all-targets", "--locked", "--", "-D", "warnings"];
     let mut success = Job::cargo(clippy).deadline(20).run()?.success;
     for manifest in beside().iter().filter(|manifest| LINTED.iter().any(|dir| manifest.starts_with(dir))) {
         let clippy = ["clippy", "--all-targets", "--manifest-path", manifest, "--", "-D", "warnings"];
@@ -67,7 +67,8 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     row("clippy", begin, success);
 
     let begin = Instant::now();
-    let docs = Job::cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
+    let docs = Job::cargo(["doc", "--workspace", "--all-features", "--no-deps", "--locked"])
+        .env("RUSTDOCFLAGS", "-D warnings");
     row("docs", begin, docs.deadline(15).run()?.success);
 
     let begin = Instant::now();

@@ -15,6 +15,7 @@ mod process;
 mod report;
 mod soak;
 mod suites;
+mod types;
 mod words;
 
 use std::path::PathBuf;
@@ -25,11 +26,12 @@ cargo xtask <command>
 
   check                      formatting, clippy, docs, the arrows between crates, words that must not be committed
   fmt                        formats every workspace of the repository
-  test [--no-check]          check, Rust tests, doc tests, interop, hostile input, browser, Autobahn, fuzz corpora
+  test [--no-check]          check, Rust tests, doc tests, interop, types, hostile input, browser, Autobahn, fuzz corpora
   interop [filter] [--server rust|node] [--jobs N]
                              real clients against our server (or against the Node server, to check the tests);
                              the filter is a part of `client/transport`, for example `sio4/` or `python`
   interop --self-check       breaks every feature of the Node server once and wants its test to fail
+  types                      what a protocol prints of itself, read by TypeScript's compiler and AsyncAPI's parser
   hostile [filter] [--server rust|node]
                              the catalogue of hostile input
   conformance [--full]       the Autobahn cases: the short set, or all of them
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         "fmt" => check::fmt(&rest),
         "test" => suites::main(&rest),
         "interop" => interop::main(&rest),
+        "types" => types::main(&rest),
         "hostile" => hostile::main(&rest),
         "conformance" => conformance::main(&rest),
         "fuzz" => fuzz::main(&rest),

@@ -23,6 +23,7 @@ pub(crate) fn main(args: &[String]) -> Result<bool> {
     attempt(&mut report, "fuzz: corpora", crate::fuzz::replay);
     attempt(&mut report, "conformance", |report| crate::conformance::run(report, false));
     attempt(&mut report, "interop", interop);
+    attempt(&mut report, "types", crate::types::run);
     attempt(&mut report, "browser", browser);
 
     report.print(begin.elapsed());
@@ -42,12 +43,31 @@ fn attempt(report: &mut Report, suite: &str, run: impl FnOnce(&mut Report) -> Re
 fn rust(report: &mut Report) -> Result<()> {
     let nextest = Job::cargo(["nextest", "--version"]).quiet().run()?.success;
     let tests = if nextest {
-        vec!["nextest", "run", "--config-file", "xtask/nextest.toml", "--workspace", "--locked", "--no-fail-fast"]
+        vec![
+            "nextest",
+            "run",
+            "--config-file",
+            "xtask/nextest.toml",
+            "--workspace",
+            "--all-features",
+            "--locked",
+            "--no-fail-fast",
+        ]
     } else {
         // Doc tests have a row of their own.
-        vec!["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"]
+        vec![
+            "test",
+            "--workspace",
+            "--all-features",
+            "--locked",
+            "--no-fail-fast",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--examples",
+        ]
     };
-    let doc = vec!["test", "--workspace", "--locked", "--doc", "--no-fail-fast"];
+    let doc = vec!["test", "--workspace", "--all-features", "--locked", "--doc", "--no-fail-fast"];
     let hostile = vec!["test", "--locked", "--manifest-path", "interop/hostile/Cargo.toml"];
     for (suite, args) in [("rust: tests", tests), ("rust: doc tests", doc), ("rust: hostile runner", hostile)] {
         let outcome = Job::cargo(args).deadline(25).run()?;

@@ -4,6 +4,9 @@ use serde::de::DeserializeOwned;
 use socketio_proto::Args;
 
 use crate::Rejection;
+#[doc(hidden)]
+pub use crate::protocol::distinct;
+pub use crate::protocol::{EventFor, EventSet, EventsFor, In};
 
 /// An event with its name, its arguments and its acknowledgement.
 ///
@@ -46,6 +49,9 @@ use crate::Rejection;
 pub trait Event: Sized {
     /// The name on the wire.
     const NAME: &'static str;
+
+    /// What it is for. The derive takes the doc comment of the type.
+    const DOC: &'static str = "";
 
     /// What travels: a tuple is several arguments, anything else one.
     type Args;

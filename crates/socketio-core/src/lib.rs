@@ -7,15 +7,20 @@
 //!   acknowledgement; [`BoxedHandler`] is one behind a pointer, as it lies in a table.
 //! * The extractors both sides have: [`Data`], [`TryData`], [`EventName`], [`State`], [`Ack`].
 //! * [`Event`]: an event as a type, with its name, its arguments and its acknowledgement, and the derive for it.
+//! * [`events!`] makes a set of events one type; with the feature `describe`, `describe::Protocol` prints such sets as
+//!   TypeScript and AsyncAPI.
 //! * The errors that travel: [`HandlerError`] and [`Rejection`] in an acknowledgement, [`ConnectError`] at the door,
 //!   [`AckError`] for those who wait for an answer.
 
 mod ack;
 mod connect;
+#[cfg(feature = "describe")]
+pub mod describe;
 mod error;
 pub mod event;
 mod extract;
 mod handler;
+mod protocol;
 mod state;
 
 pub use ack::{Ack, AckError, NoReply, ReplySink, decode_ack};

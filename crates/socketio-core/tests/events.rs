@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use common::{Dispatch, Wire, call};
 use serde::{Deserialize, Serialize};
-use socketio_core::{Ack, Event, EventHandler, Handler, HandlerError, OwnedArgs, State, TryData};
+use socketio_core::event::EventSet;
+use socketio_core::{Ack, Event, EventHandler, Handler, HandlerError, OwnedArgs, State, TryData, events};
 
 #[derive(Debug, PartialEq, Event, Serialize, Deserialize)]
 #[event(name = "say", ack = Said)]
@@ -136,4 +137,39 @@ fn only_a_typed_event_gives_a_handler_a_name() {
     }
     assert_eq!(name(async |_: State<u8>, _: Move| {}), Some("move"));
     assert_eq!(name(async |_: TryData<Say>, _: Ack<Wire>| {}), None);
+}
+
+events! {
+    /// What a client may send.
+    #[derive(Debug, PartialEq)]
+    enum FromClient { Say, Move, Rename, AreYouThere }
+}
+
+#[test]
+fn a_set_knows_its_events_and_is_an_argument_of_handlers() {
+    assert_eq!(FromClient::NAMES, ["say", "move", "rename", "are you there"]);
+    assert_eq!(FromClient::from(Move((1, 2))).name(), "move");
+
+    let handler = async |event: FromClient| match event {
+        FromClient::Move(Move((x, _))) => x,
+        FromClient::AreYouThere(AreYouThere) => -1,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(common::call_named("move", (5, 6), handler), ["37[5]"]);
+    assert_eq!(common::call_named("are you there", (), handler), ["37[-1]"]);
+    let refused = common::call_named("nonsense", (), handler);
+    assert!(refused[0].contains(r#""code":"bad_request""#), "{refused:?}");
+}
+
+#[test]
+fn an_event_carries_its_doc_comment() {
+    /// Says hello.
+    ///
+    /// To everybody.
+    #[derive(Event)]
+    #[event(name = "hello")]
+    struct Hello;
+
+    assert_eq!(Hello::DOC, "Says hello.\n\nTo everybody.");
+    assert_eq!(Say::DOC, "");
 }

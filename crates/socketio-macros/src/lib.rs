@@ -72,6 +72,20 @@ impl Options {
     }
 }
 
+/// The doc comment, without the blank in front of each line.
+fn doc(input: &DeriveInput) -> String {
+    let mut lines = Vec::new();
+    for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("doc")) {
+        if let syn::Meta::NameValue(pair) = &attribute.meta
+            && let syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) = &pair.value
+        {
+            let text = text.value();
+            lines.push(text.strip_prefix(' ').unwrap_or(&text).to_owned());
+        }
+    }
+    lines.join("\n")
+}
+
 fn once<T: syn::parse::Parse>(meta: &ParseNestedMeta<'_>, target: &mut Option<T>) -> Result<(), Error> {
     if target.is_some() {
         return Err(meta.error("given twice"));
@@ -134,6 +148,7 @@ fn derive(input: DeriveInput, default_path: Path) -> Result<TokenStream, Error> 
         Carrier::Inner(inner) => (quote!(#inner), quote!(&self.0), quote!(Self(args))),
         Carrier::Itself => (quote!(Self), quote!(self), quote!(args)),
     };
+    let doc = doc(&input);
     let ident = &input.ident;
     let (parameters, arguments, bounds) = input.generics.split_for_impl();
     let mut received = input.generics.clone();
@@ -144,6 +159,7 @@ fn derive(input: DeriveInput, default_path: Path) -> Result<TokenStream, Error> 
         #[automatically_derived]
         impl #parameters #path::__private::Event for #ident #arguments #bounds {
             const NAME: &'static str = #name;
+            const DOC: &'static str = #doc;
             type Args = #args;
             type Ack = #ack;
 

@@ -24,6 +24,9 @@ mod options {}
 #[doc = include_str!("../../../docs/deployment.md")]
 mod deployment {}
 
+#[doc = include_str!("../../../docs/typed-events.md")]
+mod typed_events {}
+
 #[doc = include_str!("../../../docs/migrating-from-node.md")]
 mod migrating_from_node {}
 

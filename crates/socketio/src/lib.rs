@@ -23,7 +23,8 @@
 //! * [`Namespace`] is where handlers are registered: async functions of extractors, see [`context`].
 //! * [`Socket`] is a client in a namespace, [`Operators`] a group of them.
 //!
-//! Features, all off by default: `tls` adds `listen_tls`, `http2` WebSocket over HTTP/2 behind another server.
+//! Features, all off by default: `tls` adds `listen_tls`, `http2` WebSocket over HTTP/2 behind another server, `describe`
+//! protocols that print themselves as TypeScript and AsyncAPI.
 //!
 //! How it works inside: `connection` is one client on its session's task, `lane` the order of one socket's handlers,
 //! `leave` its end, `acks` what clients owe, `broadcast` from arguments to frames, `recovery` clients that come back.
@@ -102,11 +103,13 @@ pub use socketio_adapter::{IntoRooms, JoinError, RoomEvent, RoomName, RoomNames}
 pub use socketio_core::__private;
 #[doc(no_inline)]
 pub use socketio_core::__private::EventOfServer as Event;
+#[cfg(feature = "describe")]
+pub use socketio_core::describe;
 #[doc(inline)]
 pub use socketio_core::event::Event;
 pub use socketio_core::{
     AckError, Args, ConnectError, Data, DataError, EventHandler, EventName, FromEvent, Handler, HandlerContext,
-    HandlerError, MissingState, OrError, OwnedArgs, Rejection, Reply, State, StateMap, TryData, Value, event,
+    HandlerError, MissingState, OrError, OwnedArgs, Rejection, Reply, State, StateMap, TryData, Value, event, events,
 };
 pub use socketio_proto::{
     AnyParser, DynChunk, DynDecoder, DynPacket, EncodeError, Message, PacketKind, Parser, Spread, Violation,

@@ -49,10 +49,20 @@ impl HandlerContext for Dispatch {
 /// Calls `handler` with an event that carries `data` and asks for an acknowledgement; returns what was sent, a rejection
 /// as the dispatchers send it.
 pub(crate) fn call<A: 'static>(data: impl Serialize, handler: impl Handler<Dispatch, A>) -> Vec<String> {
+    call_named("event", data, handler)
+}
+
+/// [`call`] with an event of this name.
+#[allow(dead_code)]
+pub(crate) fn call_named<A: 'static>(
+    name: &str,
+    data: impl Serialize,
+    handler: impl Handler<Dispatch, A>,
+) -> Vec<String> {
     let handler = BoxedHandler::new(handler);
     let wire = Wire::default();
     let mut cx = Dispatch { sink: Some(wire.clone()), states: states() };
-    let args = OwnedArgs::event("event", &data).unwrap();
+    let args = OwnedArgs::event(name, &data).unwrap();
     match handler.call(&mut cx, &args) {
         Ok(mut future) => {
             let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));

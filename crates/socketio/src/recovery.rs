@@ -245,7 +245,7 @@ impl NspRecovery {
             Err(error) => return Emitted::refused(error),
         };
         let delivery = match draft {
-            Err(plain) => socket.deliver(&frames(plain, flags.compress), flags.volatile),
+            Err(plain) => socket.deliver(frames(plain, flags.compress), flags.volatile),
             Ok(draft) => {
                 let mut book = self.book.lock();
                 if !socket.connected() {
@@ -259,7 +259,7 @@ impl NspRecovery {
                     let number = book.push(Selection::everybody().to(socket.id()), &frames);
                     socket.0.addressed(number);
                 }
-                socket.deliver(&frames, flags.volatile)
+                socket.deliver(frames, flags.volatile)
             }
         };
         match delivery {
@@ -307,7 +307,7 @@ impl NspRecovery {
             if let Some(number) = number {
                 socket.0.addressed(number);
             }
-            match socket.deliver(&frames, flags.volatile) {
+            match socket.deliver(frames.clone(), flags.volatile) {
                 Delivery::Queued => {
                     outcome.recipients += 1;
                     if socket.is_overheard() {

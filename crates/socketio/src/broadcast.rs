@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use socketio_proto::{Chunk, Encoded};
 
 use crate::env::Env;
-use crate::{EmitError, Socket};
+use crate::{EmitError, Fault, Socket};
 
 /// One packet as the engine sends it: the packet itself, then its attachments. Cloning it copies no data.
 pub(crate) type Frames = SmallVec<[Frame; 1]>;
@@ -66,6 +66,7 @@ impl Env {
     ) -> Result<Encoded, EmitError> {
         self.parser.encode_event(namespace, id, event, args, offset, HEADROOM).map_err(|error| {
             tracing::warn!(namespace, event, %error, "an event could not be encoded");
+            self.fault(|| Fault::NotEncodable { namespace, event, error: &error });
             error.into()
         })
     }

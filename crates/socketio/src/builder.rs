@@ -9,16 +9,19 @@ use std::time::Duration;
 
 use engineio::{Cookie, Cors, DeflateOptions, InvalidOption, Origins, RefusedRequest, Transport, TrustedProxies};
 use http::HeaderMap;
-use socketio_core::{InternalError, MissingState, Rejection, StateMap};
+use socketio_core::{MissingState, Rejection, StateMap};
 use socketio_proto::AnyParser;
 use tokio::net::ToSocketAddrs;
 
 use crate::dynamic::ChildCount;
 use crate::env::{Env, ErrorHook, NamespaceHook};
+use crate::fault::{self, FaultHook};
 use crate::hub::{App, Names};
 use crate::recovery::{RecoveryConfig, RecoveryOptions};
 use crate::stats::Counters;
-use crate::{Limits, Namespace, NamespaceHandle, Peers, Socket, SocketIo};
+use crate::{Fault, Limits, Namespace, NamespaceHandle, Peers, Socket, SocketIo};
+
+type RefusalHook = Arc<dyn Fn(&RefusedRequest<'_>) + Send + Sync>;
 
 /// Builds a [`SocketIo`]. The methods carry Node's option names, and Node's defaults unless their text says otherwise.
 #[must_use = "a builder does nothing until `build` or `listen`"]
@@ -30,6 +33,8 @@ pub struct Builder {
     namespaces: Vec<Namespace>,
     states: StateMap,
     on_error: Option<ErrorHook>,
+    on_fault: Option<FaultHook>,
+    on_refused: Option<RefusalHook>,
     cleanup: bool,
     peers: Option<Box<dyn Peers>>,
     trusted_proxies: TrustedProxies,
@@ -84,6 +89,8 @@ impl Builder {
             namespaces: Vec::new(),
             states: StateMap::new(),
             on_error: None,
+            on_fault: None,
+            on_refused: None,
             cleanup: true,
             peers: None,
             trusted_proxies: TrustedProxies::default(),
@@ -190,6 +197,22 @@ impl Builder {
         self
     }
 
+    /// Is told of everything that goes wrong: refused requests, clients and events, errors that handlers answer with or keep
+    /// for themselves, clients that leave the protocol, connections that fail, panics. Default: none.
+    ///
+    /// It runs where it happened, often on the task of a connection: be short. The other hooks are called beside it.
+    ///
+    /// ```
+    /// use socketio::SocketIo;
+    ///
+    /// let server = SocketIo::builder().on_fault(|fault| eprintln!("{}: {fault}", fault.kind()));
+    /// # let _ = server;
+    /// ```
+    pub fn on_fault(mut self, hook: impl Fn(&Fault<'_>) + Send + Sync + 'static) -> Self {
+        self.on_fault = Some(Arc::new(hook));
+        self
+    }
+
     /// The path of the server. Default: `/socket.io`. Node: `path`.
     pub fn path(self, path: impl Into<String>) -> Self {
         self.engine(|engine| engine.path(path))
@@ -293,8 +316,9 @@ impl Builder {
     }
 
     /// Sees every refused request. Node: the `connection_error` event.
-    pub fn on_refused(self, hook: impl Fn(&RefusedRequest<'_>) + Send + Sync + 'static) -> Self {
-        self.engine(|engine| engine.on_refused(hook))
+    pub fn on_refused(mut self, hook: impl Fn(&RefusedRequest<'_>) + Send + Sync + 'static) -> Self {
+        self.on_refused = Some(Arc::new(hook));
+        self
     }
 
     /// Where the peer's address is found when another HTTP server runs the service.
@@ -323,12 +347,28 @@ impl Builder {
             on_error,
             cleanup,
             peers,
+            on_fault,
+            on_refused,
             trusted_proxies,
             on_new_namespace,
             recovery,
         } = self;
         // Only the first server of a process gets to set it; they would all set the same.
-        socketio_core::set_internal_error_hook(log_internal_error);
+        socketio_core::set_internal_error_hook(fault::internal);
+        let engine = match (on_fault.clone(), on_refused) {
+            (None, None) => engine,
+            (on_fault, on_refused) => engine.on_refused(move |refused| {
+                if let Some(hook) = &on_refused {
+                    hook(refused);
+                }
+                if let Some(hook) = &on_fault {
+                    fault::tell(hook, &Fault::RequestRefused(refused));
+                }
+            }),
+        };
+        if let Some(hook) = &on_fault {
+            fault::register(hook);
+        }
         let engine = engine.limits(limits.engine());
         let env = Arc::new(Env {
             parser,
@@ -343,6 +383,7 @@ impl Builder {
             on_new_namespace,
             on_error,
             recovery: recovery.map(|options| Arc::new(RecoveryConfig { options, silence: engine.longest_silence() })),
+            on_fault,
             closing: AtomicBool::new(false),
         });
         let mut names = Names::default();
@@ -387,8 +428,4 @@ impl std::fmt::Debug for Builder {
             .field("namespaces", &self.namespaces)
             .finish_non_exhaustive()
     }
-}
-
-fn log_internal_error(error: InternalError<'_>) {
-    tracing::error!(cause = %error.cause, location = %error.location, "a handler failed; the client is told `internal`");
 }

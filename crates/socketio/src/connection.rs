@@ -22,8 +22,6 @@ use socketio_proto::{
 };
 use tokio::time::{Instant, Sleep};
 
-use crate::DisconnectReason;
-use crate::Socket;
 use crate::broadcast::frames;
 use crate::context::ConnectContext;
 use crate::dynamic::{Asking, Resolved};
@@ -34,6 +32,7 @@ use crate::middleware::VerdictFuture;
 use crate::nsp::Nsp;
 use crate::recovery::Tracked;
 use crate::socket::{CLOSE, Client, LOOK, Phase, random_id};
+use crate::{DisconnectReason, Fault, Socket};
 
 /// One client. Public because the engine's types name it; everything happens through the engine.
 pub struct Connection {
@@ -189,7 +188,14 @@ impl engineio::Connection for Connection {
         let why = match core.why {
             Some(why) => why,
             None if closing => (DisconnectReason::ServerShuttingDown, None),
-            None => (reason.into(), reason.description()),
+            None => {
+                let (reason, description) = (DisconnectReason::from(reason), reason.description());
+                if !matches!(reason, DisconnectReason::TransportClose | DisconnectReason::ForcedClose) {
+                    let session = &core.client.session;
+                    core.env().fault(|| Fault::ConnectionFailed { session, reason, description });
+                }
+                (reason, description)
+            }
         };
         core.machine.close();
         core.leave_all(why);
@@ -221,8 +227,10 @@ impl Core {
                 self.events += 1;
                 tracing::trace!(namespace = %member.socket.0.nsp.name, event = args.name(), id, "event");
                 // Dismissed a moment ago, its task is about to be told.
-                if member.socket.connected() && member.lane.event(cx, &member.socket, id, &args).is_err() {
-                    self.panicked();
+                if member.socket.connected()
+                    && let Err(panicked) = member.lane.event(cx, &member.socket, id, &args)
+                {
+                    self.panicked(panicked);
                 }
             }
             Decision::Deliver { slot, packet: Packet::Ack { id, args, .. } } => {
@@ -271,7 +279,7 @@ impl Core {
                 self.asking.push(Asked { slot, namespace: namespace.into(), auth, asking });
                 self.joining = true;
             }
-            Err(Panicked) => self.panicked(),
+            Err(panicked) => self.panicked(panicked),
         }
     }
 
@@ -314,9 +322,9 @@ impl Core {
                     index += 1;
                     continue;
                 }
-                Err(Panicked) => {
+                Err(panicked) => {
                     drop(self.asking.remove(index));
-                    return self.panicked();
+                    return self.panicked(panicked);
                 }
             };
             let Asked { slot, namespace, auth, .. } = self.asking.remove(index);
@@ -332,7 +340,7 @@ impl Core {
                 Ok(Poll::Pending) => self.joining = true,
                 Ok(Poll::Ready(Ok(()))) => {}
                 Ok(Poll::Ready(Err(refusal))) => self.refuse(index, &refusal),
-                Err(Panicked) => return self.panicked(),
+                Err(panicked) => return self.panicked(panicked),
             }
             if let Some(Some(member)) = self.members.get_mut(index)
                 && member.join.as_ref().is_some_and(|join| join.running.is_none())
@@ -348,7 +356,7 @@ impl Core {
         let futures = match member.socket.connect_handlers() {
             Ok(Ok(futures)) => futures,
             Ok(Err(rejection)) => return self.refuse(index, &rejection.into_error().into()),
-            Err(Panicked) => return self.panicked(),
+            Err(panicked) => return self.panicked(panicked),
         };
         let socket = &member.socket.clone();
         let inner = &socket.0;
@@ -422,6 +430,7 @@ impl Core {
     }
 
     fn send_refusal<T: Serialize>(&self, namespace: &str, message: &str, data: Option<&T>) {
+        self.env().fault(|| Fault::ConnectRefused { session: &self.client.session, namespace, message });
         let parser = &self.env().parser;
         match parser.encode_connect_error(self.machine.revision(), namespace, message, data, HEADROOM) {
             // A client that is gone learns nothing, and one that reads too slowly is being closed.
@@ -460,8 +469,10 @@ impl Core {
 
     fn drive_lanes(&mut self, cx: &mut Context<'_>) {
         for member in self.members.iter_mut().flatten() {
-            if !member.lane.is_idle() && member.lane.poll(cx, &member.socket).is_err() {
-                return self.panicked();
+            if !member.lane.is_idle()
+                && let Err(panicked) = member.lane.poll(cx, &member.socket)
+            {
+                return self.panicked(panicked);
             }
         }
     }
@@ -512,6 +523,7 @@ impl Core {
             CloseKind::ParseError => DisconnectReason::ParseError,
         };
         tracing::debug!(%violation, "the connection is closed");
+        self.env().fault(|| Fault::Violation { session: &self.client.session, violation });
         let close = match violation.close_kind() {
             CloseKind::Forced | CloseKind::ForcedServer => CloseReason::ForcedClose,
             CloseKind::ParseError => CloseReason::ParseError(violation.code()),
@@ -519,7 +531,8 @@ impl Core {
         self.end((reason, Some(violation.code())), close);
     }
 
-    fn panicked(&mut self) {
+    fn panicked(&mut self, Panicked { message }: Panicked) {
+        self.env().fault(|| Fault::HandlerPanicked { session: Some(&self.client.session), message: &message });
         self.env().counters.handler_panics.add();
         // What state the handler left behind nobody knows: no further event meets it.
         for member in self.members.iter_mut().flatten() {

@@ -17,7 +17,7 @@ use socketio_core::{FromEvent, HandlerContext, HandlerError, NoReply, Rejection,
 use socketio_proto::Args;
 
 use crate::broadcast::frames;
-use crate::{DisconnectReason, NamespaceHandle, Socket, SocketIo};
+use crate::{DisconnectReason, Fault, NamespaceHandle, Socket, SocketIo};
 
 /// A context that belongs to a socket: all three of them.
 #[diagnostic::on_unimplemented(
@@ -106,12 +106,20 @@ pub struct AckSink {
 
 impl ReplySink for AckSink {
     fn reply<T: Serialize + ?Sized>(self, value: &T) {
+        self.socket.0.nsp.env.fault_in_answer(&self.socket, value);
+        self.send(value);
+    }
+}
+
+impl AckSink {
+    pub(crate) fn send<T: Serialize + ?Sized>(self, value: &T) {
         let nsp = &self.socket.0.nsp;
         if !self.socket.connected() {
             return;
         }
         let encoded = nsp.env.parser.encode_ack(&nsp.name, self.id, value, HEADROOM).or_else(|error| {
             tracing::error!(namespace = %nsp.name, %error, "the reply of a handler could not be encoded");
+            nsp.env.fault(|| Fault::NotEncodable { namespace: &nsp.name, event: "", error: &error });
             let internal = HandlerError::new(HandlerError::INTERNAL, "internal error");
             nsp.env.parser.encode_ack(&nsp.name, self.id, &internal, HEADROOM)
         });

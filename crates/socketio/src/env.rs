@@ -9,6 +9,7 @@ use socketio_core::Rejection;
 use socketio_proto::AnyParser;
 
 use crate::dynamic::ChildCount;
+use crate::fault::FaultHook;
 use crate::recovery::RecoveryConfig;
 use crate::stats::Counters;
 use crate::{Limits, NamespaceHandle, Peers, Socket};
@@ -28,6 +29,7 @@ pub(crate) struct Env {
     pub(crate) on_error: Option<ErrorHook>,
     /// Clients that lose their connection may come back.
     pub(crate) recovery: Option<Arc<RecoveryConfig>>,
+    pub(crate) on_fault: Option<FaultHook>,
     /// The server is being closed: sessions end with `server shutting down`.
     pub(crate) closing: AtomicBool,
 }

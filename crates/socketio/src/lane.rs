@@ -18,7 +18,7 @@ use crate::event_middleware::{self, AckSlot};
 use crate::listeners::OwnHandlers;
 use crate::namespace::Table;
 use crate::socket::Phase;
-use crate::{DisconnectReason, Socket};
+use crate::{DisconnectReason, Fault, Socket};
 
 /// The pending handlers of one socket and what waits for them.
 #[derive(Default)]
@@ -72,7 +72,10 @@ type Why = (DisconnectReason, Option<&'static str>);
 
 /// A handler panicked. Its socket is in no known state.
 #[derive(Debug)]
-pub(crate) struct Panicked;
+pub(crate) struct Panicked {
+    /// What the panic says.
+    pub(crate) message: Box<str>,
+}
 
 /// Which jobs exclude each other.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -495,8 +498,9 @@ impl Socket {
     pub(crate) fn refuse(&self, event: &str, rejection: &Rejection, sink: Option<AckSink>) {
         let nsp = &self.0.nsp;
         if let Some(sink) = sink {
-            socketio_core::ReplySink::reply(sink, rejection.error());
+            sink.send(rejection.error());
         }
+        nsp.env.fault(|| Fault::EventRefused { socket: self, event, error: rejection.error() });
         if let Some(hook) = nsp.on_error.as_ref().or(nsp.env.on_error.as_ref()) {
             hook(self, event, rejection);
         }
@@ -529,5 +533,5 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Panicked {
     let message = panic.downcast_ref::<&str>().copied();
     let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
     tracing::error!(message, "a handler panicked; its connection is closed");
-    Panicked
+    Panicked { message: message.into() }
 }

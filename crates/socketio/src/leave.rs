@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::lane::Lane;
-use crate::{DisconnectReason, Socket};
+use crate::lane::{Lane, Panicked};
+use crate::{DisconnectReason, Fault, Socket};
 
 /// A socket that has left and whose handlers have not finished.
 pub(crate) struct Leaver {
@@ -54,7 +54,9 @@ impl Leaver {
             // A handler that panics here ends its stage: the next one is still owed.
             let done = match self.lane.poll(cx, &self.socket) {
                 Ok(done) => done.is_ready(),
-                Err(_) => {
+                Err(Panicked { message }) => {
+                    let session = Some(self.socket.conn());
+                    self.socket.0.nsp.env.fault(|| Fault::HandlerPanicked { session, message: &message });
                     self.socket.0.nsp.env.counters.handler_panics.add();
                     self.lane = Lane::default();
                     true
@@ -91,6 +93,7 @@ impl Leaver {
             return Poll::Pending;
         }
         self.socket.0.nsp.env.counters.handlers_abandoned.add();
+        self.socket.0.nsp.env.fault(|| Fault::HandlerAbandoned { socket: &self.socket });
         tracing::warn!(namespace = %self.socket.0.nsp.name, "handlers of a socket that has left are given up");
         self.release();
         Poll::Ready(())

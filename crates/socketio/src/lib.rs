@@ -40,6 +40,7 @@ mod emit;
 mod env;
 mod event_middleware;
 mod extensions;
+mod fault;
 #[cfg(doctest)]
 mod guide;
 mod handshake;
@@ -74,6 +75,7 @@ pub use dynamic::{NameParams, ParentNamespace};
 pub use emit::{Broadcasted, Drained, EmitError, Emitted, Joined, Turn};
 pub use event_middleware::{EventMiddleware, EventMiddlewareContext, EventVerdict, EventVerdictFuture, Next};
 pub use extensions::Extensions;
+pub use fault::Fault;
 pub use handshake::Handshake;
 pub use hub::{App, SocketIo, SocketIoLayer, SocketIoService};
 pub use limits::Limits;

@@ -182,8 +182,8 @@ impl SocketIo {
                         Ok(done) => done.map(Ok),
                         Err(panicked) => Poll::Ready(Err(panicked)),
                     });
-                    if done.await.is_err() {
-                        nsp.env.counters.handler_panics.add();
+                    if let Err(panicked) = done.await {
+                        nsp.env.hook_panicked(&panicked);
                     }
                 }
                 Ok(Err(rejection)) => {
@@ -193,7 +193,7 @@ impl SocketIo {
                         sink.reply(rejection.error());
                     }
                 }
-                Err(_) => nsp.env.counters.handler_panics.add(),
+                Err(panicked) => nsp.env.hook_panicked(&panicked),
             }
         }
         answers.try_recv().ok()

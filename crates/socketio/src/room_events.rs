@@ -47,8 +47,8 @@ impl RoomNews {
                 event
             };
             let Some(event) = event else { return };
-            if lane::guard(|| (self.hook)(&handle, &event)).is_err() {
-                nsp.env.counters.handler_panics.add();
+            if let Err(panicked) = lane::guard(|| (self.hook)(&handle, &event)) {
+                nsp.env.hook_panicked(&panicked);
             }
         }
     }

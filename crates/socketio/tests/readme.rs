@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use socketio::{Cookie, Data, DeflateOptions, Limits, Namespace, RecoveryOptions, Socket, SocketIo};
+use socketio::{Cookie, Data, DeflateOptions, HandlerError, Limits, Namespace, RecoveryOptions, Socket, SocketIo};
+use socketio_proto::{INVALID_NAMESPACE, JOIN_TIMEOUT, TOO_MANY_NAMESPACES};
 use support::{Client, serve};
 
 /// The lines of the README's server.
@@ -112,6 +113,15 @@ fn every_reason_and_code_is_explained() {
     let codes = strings_of("crates/socketio-proto/src/error.rs", "pub const fn code(");
     assert_eq!((reasons.len(), codes.len() > 15), (9, true), "{reasons:?} {codes:?}");
     for word in reasons.iter().chain(&codes) {
+        assert!(page.contains(&format!("`{word}`")), "docs/errors-and-limits.md does not explain `{word}`");
+    }
+    // What clients are told at the door, codes of answers, kinds of faults.
+    let mut told = strings_of("crates/engineio-proto/src/request.rs", "pub fn message(");
+    told.extend(strings_of("crates/socketio/src/fault.rs", "pub const fn kind("));
+    told.extend([INVALID_NAMESPACE, TOO_MANY_NAMESPACES, JOIN_TIMEOUT].map(str::to_owned));
+    told.extend([HandlerError::INTERNAL, HandlerError::BAD_REQUEST, "error"].map(str::to_owned));
+    assert_eq!(told.len(), 5 + 10 + 3 + 3, "{told:?}");
+    for word in &told {
         assert!(page.contains(&format!("`{word}`")), "docs/errors-and-limits.md does not explain `{word}`");
     }
     let mut descriptions = BTreeSet::new();

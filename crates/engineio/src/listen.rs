@@ -60,7 +60,7 @@ impl<A: Application> Server<A> {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let service = self.service_with(fallback);
-        self.accept(listener, |stream, peer, limits| {
+        self.accept(listener, move |stream, peer, limits| {
             let service = service.clone();
             async move { serve_http1(stream, peer, false, service, &limits).await }
         })
@@ -99,7 +99,7 @@ impl<A: Application> Server<A> {
     {
         let service = self.service_with(fallback);
         let acceptor = tls.acceptor();
-        let accepting = self.accept(listener, |stream, peer, limits| {
+        let accepting = self.accept(listener, move |stream, peer, limits| {
             let service = service.clone();
             // Boxed, and gone before the connection is served: a handshake needs more room than what comes after it.
             let handshake = Box::pin(tokio::time::timeout(limits.header_timeout, acceptor.accept(stream)));
@@ -123,12 +123,31 @@ impl<A: Application> Server<A> {
     }
 
     /// Accepts connections for ever, and lets `serve` have each on a task of its own.
+    ///
+    /// On a task itself: the future that a program's main thread waits for runs on that thread, so each connection would wake
+    /// a thread that has nothing else to do.
     async fn accept<F>(
         &self,
         listener: TcpListener,
-        serve: impl Fn(TcpStream, SocketAddr, Limits) -> F,
+        serve: impl FnMut(TcpStream, SocketAddr, Limits) -> F + Send + 'static,
     ) -> io::Result<()>
     where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let server = self.clone();
+        let mut accepting = tokio::task::JoinSet::new();
+        accepting.spawn(async move { server.accept_each(&listener, serve).await });
+        match accepting.join_next().await {
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn accept_each<F>(
+        &self,
+        listener: &TcpListener,
+        mut serve: impl FnMut(TcpStream, SocketAddr, Limits) -> F + Send,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
         let open = Arc::new(AtomicUsize::new(0));

@@ -17,6 +17,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use engineio::CloseReason;
+use engineio::Fanout;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use rand::Rng;
@@ -299,6 +300,7 @@ impl NspRecovery {
             }
         };
         let mut recipients = nsp.rooms.lock().snapshot(selection).recipients();
+        let mut fanout = Fanout::new();
         let mut overheard = Vec::new();
         while let Some(socket) = recipients.next_ref() {
             if !socket.connected() {
@@ -307,7 +309,7 @@ impl NspRecovery {
             if let Some(number) = number {
                 socket.0.addressed(number);
             }
-            match socket.deliver(frames.clone(), flags.volatile) {
+            match socket.deliver_in(&mut fanout, &frames, flags.volatile) {
                 Delivery::Queued => {
                     outcome.recipients += 1;
                     if socket.is_overheard() {

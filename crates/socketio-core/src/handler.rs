@@ -9,13 +9,16 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
+use pin_project_lite::pin_project;
 use serde::Serialize;
 use socketio_proto::Args;
 
 use crate::ack::ReplySink;
 use crate::event::{AckOf, Event, FindEvent};
 use crate::extract::{Extract, MissingState};
+use crate::future::HandlerFuture;
 use crate::{Rejection, StateMap};
 
 /// What a server or client knows while it dispatches one event.
@@ -33,12 +36,6 @@ pub trait HandlerContext: Send {
     /// What the application has stored for its handlers.
     fn states(&self) -> &StateMap;
 }
-
-/// What a called handler does until its reply is on its way.
-///
-/// # Cancel safety
-/// Dropping it stops the handler where it stands; then no reply is sent.
-pub type HandlerFuture = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 
 /// A function of the arguments `A`, which is a tuple. Implemented for functions and closures of up to eight arguments.
 ///
@@ -140,16 +137,34 @@ where
         let arguments = A::extract(cx, args)?;
         let future = self.apply(arguments);
         // After the extraction: an `Ack` argument has the sink by now.
-        Ok(match cx.take_sink() {
-            Some(sink) => Box::pin(async move { sink.reply(&future.await) }),
-            None => Box::pin(async move {
-                future.await;
-            }),
-        })
+        let sink = cx.take_sink();
+        Ok(HandlerFuture::new(Replying { future, sink }))
     }
 
     fn check(states: &StateMap) -> Result<(), MissingState> {
         A::check(states)
+    }
+}
+
+pin_project! {
+    /// Sends what a handler returns. Not an `async` block, which would take the handler's room twice.
+    struct Replying<F, S> {
+        #[pin]
+        future: F,
+        sink: Option<S>,
+    }
+}
+
+impl<F: Future<Output: Reply>, S: ReplySink> Future for Replying<F, S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let reply = ready!(this.future.poll(cx));
+        if let Some(sink) = this.sink.take() {
+            sink.reply(&reply);
+        }
+        Poll::Ready(())
     }
 }
 

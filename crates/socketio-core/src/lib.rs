@@ -19,6 +19,7 @@ pub mod describe;
 mod error;
 pub mod event;
 mod extract;
+mod future;
 mod handler;
 mod protocol;
 mod state;
@@ -29,7 +30,8 @@ pub use error::{HandlerError, InternalError, OrError, Rejection, set_internal_er
 #[doc(inline)]
 pub use event::Event;
 pub use extract::{Data, EventName, Extract, FromEvent, MissingState, TryData};
-pub use handler::{BoxedHandler, EventHandler, Handler, HandlerContext, HandlerFn, HandlerFuture, Reply};
+pub use future::HandlerFuture;
+pub use handler::{BoxedHandler, EventHandler, Handler, HandlerContext, HandlerFn, Reply};
 #[doc(no_inline)]
 pub use socketio_macros::EventOfCore as Event;
 pub use socketio_proto::{Args, DataError, OwnedArgs, Value};

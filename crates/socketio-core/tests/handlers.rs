@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -166,7 +167,7 @@ fn nothing_is_sent_when_no_acknowledgement_is_awaited() {
     for sink in [None, Some(wire.clone())] {
         let mut cx = Dispatch { sink, states: StateMap::new() };
         let mut future = handler.call(&mut cx, &OwnedArgs::event("event", &5).unwrap()).unwrap();
-        assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert!(Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
     assert_eq!(*log.lock().unwrap(), [(5, false), (5, true)]);
     assert_eq!(wire.take(), [r#"37["never mind"]"#]);
@@ -219,10 +220,10 @@ fn the_reply_follows_when_a_waiting_handler_has_finished() {
     };
     let cx = &mut Context::from_waker(Waker::noop());
     let (mut future, mut dropped) = (call(&wire), call(&wire));
-    assert!(future.as_mut().poll(cx).is_pending() && dropped.as_mut().poll(cx).is_pending());
+    assert!(Pin::new(&mut future).poll(cx).is_pending() && Pin::new(&mut dropped).poll(cx).is_pending());
     drop(dropped);
     assert_eq!(wire.take(), [""; 0]);
-    assert!(future.as_mut().poll(cx).is_ready());
+    assert!(Pin::new(&mut future).poll(cx).is_ready());
     assert_eq!(wire.take(), [r#"37["done"]"#]);
 }
 

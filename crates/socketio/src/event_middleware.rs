@@ -275,7 +275,7 @@ pub(crate) fn wrap(socket: &Socket, id: &mut Option<u64>, args: &Args<'_>) -> Op
     let socket = socket.clone();
     let args = Arc::new(args.to_owned());
     let ack = Arc::new(AckSlot::new(id.take()));
-    Some(Box::pin(async move {
+    Some(HandlerFuture::new(async move {
         let way = Way { socket: socket.clone(), ack: Arc::clone(&ack), own, index: 0 };
         if let Err(error) = way.go(Arc::clone(&args)).await {
             socket.0.nsp.env.counters.events_refused.add();

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
@@ -517,11 +518,8 @@ impl Socket {
 }
 
 /// Polls a future that belongs to the application.
-pub(crate) fn poll<T>(
-    future: &mut std::pin::Pin<Box<dyn Future<Output = T> + Send>>,
-    cx: &mut Context<'_>,
-) -> Result<Poll<T>, Panicked> {
-    guard(|| future.as_mut().poll(cx))
+pub(crate) fn poll<F: Future + Unpin>(future: &mut F, cx: &mut Context<'_>) -> Result<Poll<F::Output>, Panicked> {
+    guard(|| Pin::new(future).poll(cx))
 }
 
 /// Calls code of the application.

@@ -1,5 +1,6 @@
 //! A dispatcher of one event at a time, and what it has sent.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -65,7 +66,7 @@ pub(crate) fn call_named<A: 'static>(
     let args = OwnedArgs::event(name, &data).unwrap();
     match handler.call(&mut cx, &args) {
         Ok(mut future) => {
-            let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let polled = Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop()));
             assert_eq!(polled, Poll::Ready(()), "test handlers finish at once");
         }
         Err(rejection) => cx.take_sink().expect("a rejection leaves the sink").reply(&rejection),

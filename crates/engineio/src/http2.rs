@@ -59,7 +59,7 @@ where
             TokioIo::new(Guarded::new(stream, limits.write_timeout)),
             hyper::service::service_fn(move |request| {
                 counter.fetch_add(1, Ordering::Relaxed);
-                handle(request, peer, true, &service)
+                handle(request, Some(peer), true, &service)
             }),
         );
     let mut connection = std::pin::pin!(connection);

@@ -62,9 +62,21 @@ impl<A: Application> Server<A> {
         let service = self.service_with(fallback);
         self.accept(listener, move |stream, peer, limits| {
             let service = service.clone();
-            async move { serve_http1(stream, peer, false, service, &limits).await }
+            async move { serve_http1(stream, Some(peer), false, service, &limits).await }
         })
         .await
+    }
+
+    /// Serves one connection that was accepted elsewhere, a Unix socket or a pipe in memory, until it ends or has become a
+    /// session's WebSocket. `peer` is what [`Handshake::remote_addr`](crate::Handshake::remote_addr) tells.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection, unless it has become a WebSocket.
+    pub async fn serve_stream<Io>(&self, stream: Io, peer: Option<SocketAddr>)
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        serve_http1(stream, peer, false, self.service(), self.options().limits()).await;
     }
 
     /// Serves on an address over TLS, with HTTP/1.1 and HTTP/2, until the future is dropped. Everything but Engine.IO is
@@ -112,7 +124,7 @@ impl<A: Application> Server<A> {
                 if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                     Box::pin(http2::serve(stream, peer, service, limits)).await;
                 } else {
-                    serve_http1(stream, peer, true, service, &limits).await;
+                    serve_http1(stream, Some(peer), true, service, &limits).await;
                 }
             }
         });
@@ -179,7 +191,7 @@ impl<A: Application> Server<A> {
 
 async fn serve_http1<A, S, B, Io>(
     stream: Io,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     secure: bool,
     service: EngineService<S, A>,
     limits: &Limits,
@@ -210,7 +222,7 @@ async fn serve_http1<A, S, B, Io>(
 /// Refuses what is ambiguous, and has the rest answered.
 pub(crate) fn handle<A, S, B>(
     mut request: Request<Incoming>,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     secure: bool,
     service: &EngineService<S, A>,
 ) -> impl Future<Output = Result<Response<EngineBody<B>>, Infallible>> + Send + use<A, S, B>
@@ -221,7 +233,9 @@ where
     B: Body<Data = Bytes> + Send + 'static,
 {
     let refused = refuse_ambiguous(&request);
-    request.extensions_mut().insert(PeerAddr(peer));
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(PeerAddr(peer));
+    }
     if secure {
         request.extensions_mut().insert(Secure);
     }

@@ -143,6 +143,11 @@ impl<A: Application> Server<A> {
         &self.engine.app
     }
 
+    /// The path of requests on the wire.
+    pub fn path(&self) -> String {
+        self.engine.path.canonical()
+    }
+
     /// The options that the server was built with.
     pub fn options(&self) -> &Options {
         &self.engine.options

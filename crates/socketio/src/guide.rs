@@ -27,6 +27,9 @@ mod deployment {}
 #[doc = include_str!("../../../docs/typed-events.md")]
 mod typed_events {}
 
+#[doc = include_str!("../../../docs/testing-your-server.md")]
+mod testing_your_server {}
+
 #[doc = include_str!("../../../docs/migrating-from-node.md")]
 mod migrating_from_node {}
 

@@ -24,7 +24,7 @@
 //! * [`Socket`] is a client in a namespace, [`Operators`] a group of them.
 //!
 //! Features, all off by default: `tls` adds `listen_tls`, `http2` WebSocket over HTTP/2 behind another server, `describe`
-//! protocols that print themselves as TypeScript and AsyncAPI.
+//! protocols that print themselves as TypeScript and AsyncAPI, `testing` clients in memory for tests of applications.
 //!
 //! How it works inside: `connection` is one client on its session's task, `lane` the order of one socket's handlers,
 //! `leave` its end, `acks` what clients owe, `broadcast` from arguments to frames, `recovery` clients that come back.
@@ -62,6 +62,8 @@ mod remote;
 mod room_events;
 mod socket;
 mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use acks::{AckFuture, AckStream, Answers};
 pub use builder::{BuildError, Builder};

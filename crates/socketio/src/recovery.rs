@@ -383,9 +383,11 @@ impl Book {
         if volatile { self.store.position() } else { self.store.next() }
     }
 
-    fn push(&mut self, selection: Selection, frames: &Frames) -> u64 {
+    /// Stores a packet. Returns its number and that of the oldest that is kept.
+    fn push(&mut self, selection: Selection, frames: &Frames) -> (u64, u64) {
         let bytes = frames.iter().map(engineio::Frame::queued_len).sum();
-        self.store.push(Instant::now().into_std(), selection, frames.clone(), bytes)
+        let number = self.store.push(Instant::now().into_std(), selection, frames.clone(), bytes);
+        (number, self.store.log().first())
     }
 }
 
@@ -579,9 +581,9 @@ impl SocketInner {
     }
 
     /// A packet was addressed to this socket.
-    pub(crate) fn addressed(&self, number: u64) {
+    pub(crate) fn addressed(&self, (number, first): (u64, u64)) {
         if let Some(tracked) = &self.tracked {
-            tracked.state.lock().track.addressed(number);
+            tracked.state.lock().track.addressed(number, first);
         }
     }
 
@@ -624,9 +626,8 @@ impl SocketInner {
             Ok(missed) => {
                 let (_, rooms, _, track) = former.session.into_track();
                 state.track = track;
-                if let Some(last) = missed.last {
-                    state.track.addressed(last);
-                }
+                let first = book.store.log().first();
+                missed.numbers.iter().for_each(|number| state.track.addressed(*number, first));
                 self.nsp.env.counters.recovered.add();
                 Ok(Some(Admission { book, missed: missed.packets, rooms: Some(rooms) }))
             }

@@ -73,8 +73,8 @@ pub enum NotRecoverable {
 pub struct Missed<P> {
     /// The packets in their order.
     pub packets: Vec<P>,
-    /// The number of the last of them.
-    pub last: Option<u64>,
+    /// Their numbers.
+    pub numbers: Vec<u64>,
 }
 
 /// Packets and sessions of one namespace. `P` is a packet, cheap to clone; `D` what the application knows of a socket.
@@ -242,13 +242,13 @@ impl<P: Clone, D> Recovery<P, D> {
             Some(OffsetKind::Malformed) if !session.was_addressed() => session.start(),
             Some(OffsetKind::Ours(_) | OffsetKind::Malformed) => return Err(NotRecoverable::UnknownOffset),
         };
-        let from = session.missing_from(has);
+        let from = session.missing_from(has, self.log.first()).ok_or(NotRecoverable::Trimmed)?;
         let logged = self.log.from(from).ok_or(NotRecoverable::Trimmed)?;
         if !session.knows_rooms_at(from) {
             return Err(NotRecoverable::Trimmed);
         }
         let mut rooms = session.rooms_from(from);
-        let mut missed = Missed { packets: Vec::new(), last: None };
+        let mut missed = Missed { packets: Vec::new(), numbers: Vec::new() };
         let mut total = 0;
         for (number, logged) in logged {
             if !rooms.selected(number, &logged.selection) {
@@ -259,7 +259,7 @@ impl<P: Clone, D> Recovery<P, D> {
                 return Err(NotRecoverable::TooMuch);
             }
             missed.packets.push(logged.packet.clone());
-            missed.last = Some(number);
+            missed.numbers.push(number);
         }
         Ok(missed)
     }
@@ -306,7 +306,7 @@ mod tests {
         let mut track = Track::new(0);
         let one = push(&mut recovery, now, &["me"], "one");
         let two = push(&mut recovery, now, &[], "two");
-        track.addressed(2);
+        track.addressed(2, 1);
         push(&mut recovery, now, &["other"], "not mine");
         let session = session(&["me", "room"], track, 3, now);
         push(&mut recovery, now, &["room", "other"], "three");
@@ -327,8 +327,8 @@ mod tests {
         check(Some(last.as_str()), Ok(&[]));
         check(Some("connected"), Err(NotRecoverable::UnknownOffset));
         check(Some(recovery.next().as_str()), Err(NotRecoverable::UnknownOffset));
-        let missed = |packets, bytes| recovery.missed(&session, None, packets, bytes).map(|missed| missed.last);
-        assert_eq!(missed(4, ALL), Ok(Some(6)));
+        let missed = |packets, bytes| recovery.missed(&session, None, packets, bytes).map(|missed| missed.numbers);
+        assert_eq!(missed(4, ALL), Ok(vec![1, 2, 4, 6]));
         assert_eq!(missed(3, ALL), Err(NotRecoverable::TooMuch));
         assert_eq!(missed(4, 100), Err(NotRecoverable::TooMuch));
     }
@@ -339,7 +339,7 @@ mod tests {
         let mut recovery = recovery();
         let mut track = Track::new(0);
         let mine = push(&mut recovery, now, &["me"], "mine");
-        track.addressed(1);
+        track.addressed(1, 1);
         for _ in 0..100 {
             push(&mut recovery, now, &["others"], "theirs");
         }
@@ -349,7 +349,7 @@ mod tests {
         let missed = recovery.missed(&quiet, Some(mine.as_str()), ALL, ALL).map(|missed| missed.packets);
         assert_eq!(missed, Ok(vec!["missed"]));
         // Not so when something was on its way that is gone now.
-        track.addressed(50);
+        track.addressed(50, 1);
         let lossy = session(&["me"], track, until, now);
         assert_eq!(recovery.missed(&lossy, Some(mine.as_str()), ALL, ALL), Err(NotRecoverable::Trimmed));
         // And a client that was away while everything passed by has missed who knows what.

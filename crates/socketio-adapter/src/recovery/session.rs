@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use hashbrown::HashSet;
+use smallvec::SmallVec;
 
 use crate::{RoomName, RoomNames, Selection};
 
@@ -15,8 +16,11 @@ use crate::{RoomName, RoomNames, Selection};
 pub struct Track {
     /// The newest packet when the client joined. It never had an earlier one.
     start: u64,
-    /// The newest packet that was addressed to it.
-    addressed: u64,
+    /// Between which packets some were addressed to it, in order: the first and the last of each run.
+    ///
+    /// A packet that is no longer kept matters only if it was this client's. So gaps are remembered, the large ones for
+    /// longest.
+    addressed: SmallVec<[(u64, u64); 2]>,
     changes: VecDeque<Change>,
     /// For earlier packets the rooms are not known any more.
     known_from: u64,
@@ -49,16 +53,42 @@ pub struct Session<D> {
 /// How many changes of rooms are noted between two packets that may be missed. Beyond it, recovery is refused to
 /// clients that would need to know.
 const CHANGES: usize = 256;
+/// How many runs of addressed packets are told apart.
+const RUNS: usize = 16;
 
 impl Track {
     /// A client joins for the first time; `head` is the newest packet.
     pub fn new(head: u64) -> Self {
-        Self { start: head, addressed: 0, changes: VecDeque::new(), known_from: 0 }
+        Self { start: head, addressed: SmallVec::new(), changes: VecDeque::new(), known_from: 0 }
     }
 
-    /// A packet was addressed to the socket, whether it could be queued or not.
-    pub fn addressed(&mut self, number: u64) {
-        self.addressed = self.addressed.max(number);
+    /// A packet was addressed to the socket, whether it could be queued or not. `first` is the oldest packet that is kept.
+    /// Numbers grow from call to call; others are passed over.
+    pub fn addressed(&mut self, number: u64, first: u64) {
+        let runs = &mut self.addressed;
+        match runs.last_mut() {
+            Some((_, last)) if number <= *last => return,
+            Some((_, last)) if number == *last + 1 => *last = number,
+            _ => runs.push((number, number)),
+        }
+        // Of what is gone only the end counts.
+        let gone = runs.iter().take_while(|(_, last)| *last < first).count();
+        if gone > 1 {
+            let begin = runs[0].0;
+            runs.drain(..gone - 1);
+            runs[0].0 = begin;
+        }
+        if runs.len() > RUNS {
+            let gap = |at: &usize| runs[at + 1].0 - runs[*at].1;
+            let smallest = (0..runs.len() - 1).min_by_key(gap).expect("there are several");
+            let (_, last) = runs.remove(smallest + 1);
+            runs[smallest].1 = last;
+        }
+    }
+
+    /// The newest packet that was addressed to it.
+    fn newest(&self) -> u64 {
+        self.addressed.last().map_or(0, |(_, last)| *last)
     }
 
     /// The socket joined (`true`) or left a room. `head` is the newest packet, `first` the oldest that is kept.
@@ -110,17 +140,19 @@ impl<D> Session<D> {
 
     /// Whether any packet was ever addressed to it.
     pub(crate) fn was_addressed(&self) -> bool {
-        self.track.addressed > self.track.start
+        self.track.newest() > self.track.start
     }
 
-    /// The first packet that a client may have missed which has everything up to `has`.
-    pub(crate) fn missing_from(&self, has: u64) -> u64 {
-        if has >= self.track.addressed {
-            // It has whatever reached its socket. What came later is what came after the end.
-            has.max(self.until) + 1
-        } else {
-            has + 1
+    /// The first packet that a client may have missed which has everything up to `has`. `first` is the oldest that is kept;
+    /// `None` when it may have missed one before that.
+    pub(crate) fn missing_from(&self, has: u64, first: u64) -> Option<u64> {
+        // It has whatever reached its socket. What came later is what came after the end.
+        let from = if has >= self.track.newest() { has.max(self.until) + 1 } else { has + 1 };
+        if from >= first {
+            return Some(from);
         }
+        let overlaps = |(begin, last): &(u64, u64)| *last > has && *begin < first;
+        (first <= self.until + 1 && !self.track.addressed.iter().any(overlaps)).then_some(first)
     }
 
     /// Whether it is known in which rooms the socket was at this packet.
@@ -190,6 +222,30 @@ mod tests {
         assert_eq!(seen("me", 1), [1, 2, 3, 4, 5, 6]);
         assert_eq!(seen("b", 4), [4, 5, 6]);
         assert_eq!(seen("c", 6), [6]);
+    }
+
+    #[test]
+    fn gaps_are_remembered_and_the_large_ones_for_longest() {
+        let mut track = Track::new(0);
+        for number in [1, 2, 3, 1_000] {
+            track.addressed(number, 1);
+        }
+        assert_eq!(track.addressed.as_slice(), [(1, 3), (1_000, 1_000)]);
+        // Now and then, for a long time.
+        for number in (1_002..3_000).step_by(3) {
+            track.addressed(number, 1);
+        }
+        assert_eq!((track.addressed.len(), track.addressed[0]), (RUNS, (1, 3)));
+        let session = |track: Track| Session::new("me".into(), RoomNames::new(), (), track, 3_000, Instant::now());
+        let quiet = session(track.clone());
+        assert_eq!(quiet.missing_from(3, 900), Some(900));
+        assert_eq!(quiet.missing_from(3, 1_000), Some(1_000));
+        assert_eq!(quiet.missing_from(3, 1_001), None);
+        assert_eq!(quiet.missing_from(2, 900), None);
+        assert_eq!(quiet.missing_from(3_000, 3_002), None);
+        // What is no longer kept takes no room.
+        track.addressed(3_001, 2_999);
+        assert!(track.addressed.len() <= 3, "{:?}", track.addressed);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod install;
 mod interop;
 mod process;
 mod report;
+mod sim;
 mod soak;
 mod suites;
 mod types;
@@ -37,6 +38,9 @@ cargo xtask <command>
   conformance [--full]       the Autobahn cases: the short set, or all of them
   fuzz [target] [--seconds N] [--replay]
                              runs the fuzz targets for a while (20 s each), or replays their corpora
+  sim [model] [--seeds N] [--seed S]
+                             random schedules of cuts and returns against a model: 100,000 of `recovery` (the machine) and
+                             5,000 of `recovery-server`; a failure prints its seed, which `--seed` runs again
   soak                       100,000 first events and 20,000 random schedules, in release
   bench memory [--connections N] | bench [scenario] [--peers a,b]
                              what an idle connection costs; or ours beside other servers, see bench/README.md
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         "hostile" => hostile::main(&rest),
         "conformance" => conformance::main(&rest),
         "fuzz" => fuzz::main(&rest),
+        "sim" => sim::main(&rest),
         "soak" => soak::main(&rest),
         "bench" => bench::main(&rest),
         "" | "help" | "--help" | "-h" => {

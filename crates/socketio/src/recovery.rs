@@ -16,8 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use engineio::CloseReason;
-use engineio::Fanout;
+use engineio::{CloseReason, Fanout};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use rand::Rng;
@@ -300,8 +299,7 @@ impl NspRecovery {
             }
         };
         let mut recipients = nsp.rooms.lock().snapshot(selection).recipients();
-        let mut fanout = Fanout::new();
-        let mut overheard = Vec::new();
+        let (mut overheard, mut fanout) = (Vec::new(), Fanout::new());
         while let Some(socket) = recipients.next_ref() {
             if !socket.connected() {
                 continue;
@@ -320,6 +318,7 @@ impl NspRecovery {
             }
         }
         drop(book);
+        drop(fanout);
         // Whoever listens is code of the application.
         let mut announcement = Announcement::default();
         for socket in &overheard {

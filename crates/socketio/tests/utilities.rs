@@ -144,3 +144,63 @@ async fn what_happens_to_rooms_is_told_in_order() {
     want.sort();
     assert_eq!(lines, want);
 }
+
+#[tokio::test]
+async fn flags_of_a_group_do_what_they_say() {
+    let namespace = Namespace::new("/")
+        .on("barrier", async || ())
+        .on("others", async |socket: Socket| socket.local().emit("from a socket", ()).recipients());
+    let server = serve(SocketIo::builder().namespace(namespace)).await;
+    let (mut ann, a) = Client::join(server.addr).await;
+    let (mut bob, b) = Client::join(server.addr).await;
+    // Flags and rooms make new groups; those they were made from stay as they were.
+    let all = server.io.local();
+    let one = all.clone().to(&*a).compress(false);
+    assert_eq!((all.emit("all", ()).recipients(), one.emit("one", ()).recipients()), (2, 1));
+    assert_eq!(server.io.compress(false).except(&*a).emit("but one", ()).recipients(), 1);
+    let nobody_waits = server.io.timeout(std::time::Duration::ZERO).emit_with_ack::<()>("late", ()).all().await;
+    assert_eq!((nobody_waits.answers.len(), nobody_waits.missing.len()), (0, 2));
+    for event in [r#"2["all"]"#, r#"2["one"]"#, r#"20["late"]"#] {
+        ann.expect(event).await;
+    }
+    for event in [r#"2["all"]"#, r#"2["but one"]"#, r#"20["late"]"#] {
+        bob.expect(event).await;
+    }
+    ann.barrier().await;
+    bob.barrier().await;
+    // Nothing is on its way to them, so a volatile event is taken.
+    let sent = server.io.volatile().to([&*a, &*b]).emit("now", ());
+    assert_eq!(sent.recipients() + sent.refused(), 2);
+    for client in [&mut ann, &mut bob] {
+        if server.io.stats().volatile_dropped == 0 {
+            client.expect(r#"2["now"]"#).await;
+        }
+    }
+    ann.send(r#"21["others"]"#).await;
+    ann.expect("31[1]").await;
+    bob.expect(r#"2["from a socket"]"#).await;
+}
+
+#[tokio::test]
+async fn a_fetched_socket_is_spoken_to_moved_and_disconnected() {
+    let server = serve(SocketIo::builder().namespace(Namespace::new("/").on("barrier", async || ()))).await;
+    let (mut client, _) = Client::join(server.addr).await;
+    let sockets = server.io.fetch_sockets().await;
+    let socket = &sockets[0];
+    socket.emit("hello", ("a", 1));
+    client.expect(r#"2["hello","a",1]"#).await;
+    let answer = socket.timeout(std::time::Duration::from_secs(20)).emit_with_ack::<(u8, u8)>("pair", ());
+    client.expect(r#"20["pair"]"#).await;
+    client.send("30[1,2]").await;
+    assert_eq!(answer.await, Ok((1, 2)));
+    assert!(socket.join(["x", "y"]).is_ok());
+    socket.leave("x");
+    let root = server.io.of("/");
+    assert_eq!((root.room_size("x"), root.room_size("y"), socket.rooms().len()), (0, 1, 1));
+    socket.disconnect(false);
+    client.expect("1").await;
+    client.connect("/", "").await;
+    server.io.fetch_sockets().await[0].disconnect(true);
+    client.expect("1").await;
+    client.expect_closed().await;
+}

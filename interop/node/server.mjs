@@ -27,6 +27,7 @@ const { values: options } = parseArgs({
     gate: flag,
     "loopback-hosts": flag, // ours alone: the npm server has no such check
     compress: flag,
+    recovery: { type: "string" },
     // Spoils one feature, so that the suites can show that they notice. The reference server alone has this.
     break: text(""),
   },
@@ -50,6 +51,7 @@ const io = new Server(http, {
   perMessageDeflate: options.compress,
   ...(options.parser === "msgpack" ? { parser: msgpack } : {}),
   ...(options.cors ? { cors: { origin: options.cors, credentials: true } } : {}),
+  ...(options.recovery ? { connectionStateRecovery: { maxDisconnectionDuration: Number(options.recovery) } } : {}),
   ...(options.cookie ? { cookie: options.cookie } : {}),
   ...(options.gate
     ? { allowRequest: (request, callback) => (request._query.gate === "closed" ? callback("no way", false) : callback(null, true)) }
@@ -74,7 +76,7 @@ function authorize(socket, next) {
 }
 
 function serve(namespace, socket) {
-  socket.emit("hello", socket.id);
+  if (!socket.handshake.auth?.quiet) socket.emit("hello", socket.id);
 
   let key;
   let sequence = [];
@@ -145,6 +147,9 @@ function serve(namespace, socket) {
     for (let i = 0; i < n; i++) (broken("volatile") ? socket : socket.volatile).emit("volatile", i);
     socket.emit("volatile-end", n);
   });
+  now("volatile-text", (text) => void socket.volatile.emit("status", text));
+  now("keep", (value) => ((socket.data.kept = value), []));
+  now("kept", () => [socket.data.kept ?? null, socket.recovered]);
   now("kick", () => void (broken("reconnect") ? socket.disconnect(true) : socket.conn.close()));
   now("bye", (close) => void socket.disconnect(close));
   now("remember", (name) => {

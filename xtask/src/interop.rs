@@ -21,6 +21,9 @@ const CLIENTS: &[(&str, Kind, &[&str])] = &[
     ("py4", Kind::Python, &[]),
     ("py5", Kind::Python, &[]),
 ];
+/// The same client against servers that let it recover its connection, for ten seconds: `too-late` knows that.
+const RECOVERY: &[(&str, &[&str])] =
+    &[("recovery", &["--recovery", "10000"]), ("recovery-msgpack", &["--recovery", "10000", "--parser", "msgpack"])];
 const TRANSPORTS: &[&str] = &["polling", "websocket", "upgrade"];
 
 /// The upgrade over TLS, with our server only: the reference has no TLS of its own.
@@ -33,6 +36,8 @@ const MAX_PAYLOAD: &str = "100000";
 enum Kind {
     Node,
     Python,
+    /// Connection state recovery with the official client, a suite of its own.
+    Recovery,
     /// The byte-level fixtures of devices whose libraries cannot be installed here.
     Raw,
 }
@@ -222,6 +227,12 @@ fn cells() -> Vec<Cell> {
             cells.push(Cell { client, transport, kind: *kind, server, feature: None });
         }
     }
+    for (client, arguments) in RECOVERY {
+        for transport in TRANSPORTS {
+            let server = arguments.iter().map(|arg| (*arg).to_owned()).collect();
+            cells.push(Cell { client, transport, kind: Kind::Recovery, server, feature: None });
+        }
+    }
     let tls = vec!["--tls".to_owned(), certificate()];
     cells.push(Cell { client: "sio4", transport: TLS, kind: Kind::Node, server: tls, feature: None });
     cells.push(Cell { client: "raw", transport: "fixtures", kind: Kind::Raw, server: Vec::new(), feature: None });
@@ -245,6 +256,9 @@ fn run_cell(peer: &Peer, cell: &Cell, python: Option<&str>) -> Result<Vec<Test>>
             let only = cell.feature.map(|feature| format!("--test-name-pattern=^{feature}$"));
             let args = ["--test-force-exit", "--test-reporter=tap"].into_iter().chain(only.as_deref());
             Job::new("node").args(args.chain(["interop/node/suite.mjs"]))
+        }
+        Kind::Recovery => {
+            Job::new("node").args(["--test-force-exit", "--test-reporter=tap", "interop/node/recovery.mjs"])
         }
         Kind::Raw => Job::new("node").args(["--test-force-exit", "--test-reporter=tap", "interop/node/raw.mjs"]),
         Kind::Python => Job::new(python.ok_or("no Python")?)
@@ -306,7 +320,8 @@ fn parse_tap(lines: &[String]) -> Vec<Test> {
 /// Features down, clients across, three transports each. Cells with rows of their own are listed below it.
 fn table(columns: &[(&Cell, &[Test])]) -> String {
     let mut text = String::new();
-    let (matrix, lists): (Vec<_>, Vec<_>) = columns.iter().partition(|(cell, _)| cell.kind != Kind::Raw);
+    let (matrix, lists): (Vec<_>, Vec<_>) =
+        columns.iter().partition(|(cell, _)| matches!(cell.kind, Kind::Node | Kind::Python));
     if !matrix.is_empty() {
         let mut features: Vec<&str> = Vec::new();
         for test in matrix.iter().flat_map(|(_, tests)| *tests) {

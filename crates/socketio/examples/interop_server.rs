@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use socketio::{
     Ack, AckError, AnyParser, Auth, Builder, Bytes, ConnectError, Cookie, Cors, Data, DeflateOptions, DisconnectReason,
-    Namespace, OwnedArgs, RoomName, Socket, SocketIo, Spread, State, Transport, Value,
+    Namespace, OwnedArgs, RecoveryOptions, RoomName, Socket, SocketIo, Spread, State, Transport, Value,
 };
 
 /// Reasons of disconnections under the keys that clients gave.
@@ -66,6 +66,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// What a client may ask for when it connects.
+#[derive(Deserialize)]
+struct Manners {
+    #[serde(default)]
+    quiet: bool,
+}
+
 #[derive(Deserialize)]
 struct Login {
     token: Option<String>,
@@ -85,7 +92,9 @@ fn events(namespace: Namespace) -> Namespace {
     namespace
         .on_connect(async |socket: Socket| {
             socket.extensions().insert(Sequence::default());
-            socket.emit("hello", socket.id());
+            if !socket.handshake().auth::<Manners>().is_ok_and(|manners| manners.quiet) {
+                socket.emit("hello", socket.id());
+            }
         })
         .on_disconnect(async |socket: Socket, reason: DisconnectReason, State(reasons): State<Reasons>| {
             if let Some(key) = socket.extensions().get::<Key>() {
@@ -165,6 +174,11 @@ fn events(namespace: Namespace) -> Namespace {
             }
             socket.emit("volatile-end", n);
         })
+        .on("volatile-text", async |socket: Socket, Data(text): Data<String>| {
+            socket.volatile().emit("status", text);
+        })
+        .on("keep", async |socket: Socket, Data(value): Data<Value>| drop(socket.data().insert("kept", value)))
+        .on("kept", async |socket: Socket| (socket.data().get::<Value>("kept"), socket.recovered()))
         .on("kick", async |socket: Socket| socket.conn().close(socketio::CloseReason::ForcedClose))
         .on("bye", async |socket: Socket, Data(close): Data<bool>| socket.disconnect(close))
         .on("remember", async |socket: Socket, Data(key): Data<String>| {
@@ -236,6 +250,7 @@ struct Options {
     exit_with_stdin: bool,
     /// Serve over TLS, with a new certificate that is written to this file.
     tls: Option<String>,
+    recovery: Option<Duration>,
     parser: AnyParser,
     path: String,
     ping_interval: Duration,
@@ -259,6 +274,7 @@ impl Options {
             port: 0,
             exit_with_stdin: false,
             tls: None,
+            recovery: None,
             parser: AnyParser::json(),
             path: "/socket.io".to_owned(),
             ping_interval: Duration::from_secs(25),
@@ -280,6 +296,7 @@ impl Options {
             let ms = |text: String| text.parse().map(Duration::from_millis);
             match option.as_str() {
                 "--port" => options.port = value()?.parse()?,
+                "--recovery" => options.recovery = Some(ms(value()?)?),
                 "--tls" => options.tls = Some(value()?),
                 "--exit-with-stdin" => options.exit_with_stdin = true,
                 "--parser" => {
@@ -341,6 +358,11 @@ impl Options {
                 let closed = request.query().split('&').any(|pair| pair == "gate=closed");
                 async move { if closed { Err("no way".to_owned()) } else { Ok(()) } }
             });
+        }
+        if let Some(time) = options.recovery {
+            let mut recovery = RecoveryOptions::default();
+            recovery.max_disconnection_duration = time;
+            builder = builder.connection_state_recovery(recovery);
         }
         if options.compress {
             builder = builder.per_message_deflate(DeflateOptions::default());

@@ -42,8 +42,9 @@ cargo xtask <command>
                              random schedules of cuts and returns against a model: 100,000 of `recovery` (the machine) and
                              5,000 of `recovery-server`; a failure prints its seed, which `--seed` runs again
   soak                       100,000 first events and 20,000 random schedules, in release
-  bench memory [--connections N] | bench [scenario] [--peers a,b]
-                             what an idle connection costs; or ours beside other servers, see bench/README.md
+  bench memory [--connections N] | bench micro [filter] [--check | --write] | bench [scenario] [--peers a,b]
+                             what an idle connection costs; the instructions of single operations beside the
+                             committed ones; or ours beside other servers, see bench/README.md
 ";
 
 /// What went wrong, in words for a person.

@@ -76,9 +76,11 @@ pub struct NotFound;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RefusedRequest<'a> {
-    /// The number of the protocol: 0 to 5.
-    pub code: u8,
-    /// The message that belongs to the number.
+    /// The status of the answer.
+    pub status: u16,
+    /// The number of the protocol, 0 to 5, where the refusal has one.
+    pub code: Option<u8>,
+    /// The message that belongs to the number, or to the status.
     pub message: &'a str,
     /// What exactly was wrong, in Node's words where Node has some. Not told to the client.
     pub context: Option<&'a str>,
@@ -175,6 +177,10 @@ where
     }
 }
 
+/// The hook has been told of the refusal that this answer is.
+#[derive(Clone, Copy)]
+struct Told;
+
 /// The headers that every answer to one request gets.
 struct Answering {
     headers: HeaderMap,
@@ -183,7 +189,31 @@ struct Answering {
 }
 
 impl<A: Application> Engine<A> {
+    /// Answers a request, and tells the hook of those that are refused.
     async fn answer<B>(self: Arc<Self>, parts: Parts, body: B) -> Response<Bytes>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+    {
+        let Some(hook) = self.options.on_refused.clone() else { return self.answer_untold(parts, body).await };
+        let remote_addr = self.peer_of(&parts);
+        let mut response = self.answer_untold(parts, body).await;
+        let status = response.status();
+        if response.extensions_mut().remove::<Told>().is_none()
+            && (status.is_client_error() || status.is_server_error())
+        {
+            hook(&RefusedRequest {
+                status: status.as_u16(),
+                code: None,
+                message: status.canonical_reason().unwrap_or("refused"),
+                context: std::str::from_utf8(response.body()).ok().filter(|text| !text.is_empty()),
+                remote_addr,
+            });
+        }
+        response
+    }
+
+    async fn answer_untold<B>(self: Arc<Self>, parts: Parts, body: B) -> Response<Bytes>
     where
         B: Body + Send + 'static,
         B::Data: Send,
@@ -551,7 +581,8 @@ impl<A: Application> Engine<A> {
         tracing::debug!(code = refusal.code(), context = refusal.context(), "request refused");
         if let Some(hook) = &self.options.on_refused {
             let refused = RefusedRequest {
-                code: refusal.code(),
+                status: refusal.status(),
+                code: Some(refusal.code()),
                 message: refusal.message(),
                 context: refusal.context(),
                 remote_addr,
@@ -559,13 +590,18 @@ impl<A: Application> Engine<A> {
             hook(&refused);
         }
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        if is_upgrade {
-            return upgrade::refuse_with(status, refusal.message(), headers);
+        let mut response = if is_upgrade {
+            upgrade::refuse_with(status, refusal.message(), headers)
+        } else {
+            let mut response = Response::new(Bytes::from(refusal.json_body()));
+            *response.status_mut() = status;
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            with_headers(response, headers)
+        };
+        if self.options.on_refused.is_some() {
+            response.extensions_mut().insert(Told);
         }
-        let mut response = Response::new(Bytes::from(refusal.json_body()));
-        *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        with_headers(response, headers)
+        response
     }
 
     fn unavailable(&self, why: &'static str) -> Response<Bytes> {

@@ -111,13 +111,36 @@ async fn refused_requests_reach_their_own_hook_too() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (first, second) = (Arc::clone(&seen), Arc::clone(&seen));
     let builder = SocketIo::builder()
-        .on_refused(move |refused| first.lock().unwrap().push(format!("{} {}", refused.code, refused.message)))
+        .on_refused(move |refused| {
+            first.lock().unwrap().push(format!("{} {:?} {}", refused.status, refused.code, refused.message))
+        })
         .on_fault(move |fault| match fault {
             // Of the other test: these know no server.
             Fault::Internal { .. } => {}
             fault => second.lock().unwrap().push(fault.kind().to_owned()),
         });
     let server = serve(builder).await;
-    assert_eq!(http(server.addr, "GET", "/socket.io/?EIO=4&transport=polling&sid=x", "", b"").await.0, 400);
-    assert_eq!(*seen.lock().unwrap(), ["1 Session ID unknown", "request_refused"]);
+    let target = "/socket.io/?EIO=4&transport=polling";
+    assert_eq!(http(server.addr, "GET", &format!("{target}&sid=x"), "", b"").await.0, 400);
+    assert_eq!(*seen.lock().unwrap(), ["400 Some(1) Session ID unknown", "request_refused"]);
+    // Those that are none of the protocol's own errors too.
+    seen.lock().unwrap().clear();
+    let (status, _) = http(server.addr, "PUT", target, "", b"").await;
+    let (_, body) = http(server.addr, "GET", target, "", b"").await;
+    let body = String::from_utf8(body).unwrap();
+    let sid = body.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap();
+    let target = format!("{target}&sid={sid}");
+    assert_eq!(http(server.addr, "POST", &target, "Content-Encoding: gzip\r\n", b"4x").await.0, 415);
+    server.io.close_within(Duration::from_millis(50)).await;
+    assert_eq!(http(server.addr, "GET", "/socket.io/?EIO=4&transport=polling", "", b"").await.0, 503);
+    let lines: Vec<String> =
+        seen.lock().unwrap().iter().filter(|line| !line.contains("request_refused")).cloned().collect();
+    assert_eq!(
+        lines,
+        [
+            format!("{status} Some(2) Bad handshake method"),
+            "415 None Unsupported Media Type".into(),
+            "503 None Service Unavailable".into()
+        ]
+    );
 }

@@ -119,7 +119,7 @@ fn sections(page: &str) -> Vec<(String, Vec<Vec<String>>)> {
         .map(|part| {
             let (heading, rest) = part.split_once('\n').unwrap_or((part, ""));
             let lines = rest.lines().filter_map(|line| line.strip_prefix('|'));
-            let rows = lines.skip(2).map(|line| cells(line)).collect();
+            let rows = lines.skip(2).map(cells).collect();
             (heading.to_owned(), rows)
         })
         .collect()

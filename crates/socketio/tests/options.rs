@@ -95,7 +95,7 @@ async fn headers_and_cookies_reach_the_client_and_refusals_the_hook() {
     let server = serve(builder).await;
     let (status, body) = http(server.addr, "GET", TARGET, "", b"").await;
     assert_eq!((status, &*body), (403, &br#"{"code":4,"message":"no key"}"#[..]));
-    assert_eq!(*refused.lock().unwrap(), [(4, "no key".to_owned())]);
+    assert_eq!(*refused.lock().unwrap(), [(Some(4), "no key".to_owned())]);
     let head = support::head(server.addr, TARGET, "X-Key: k\r\n").await;
     for line in ["x-first: 1", "x-each: 2", "set-cookie: io="] {
         assert!(head.to_lowercase().contains(line), "{line} in {head}");

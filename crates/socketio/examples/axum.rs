@@ -10,30 +10,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::routing::{get, post};
-use socketio::{Data, HandlerError, Namespace, Socket, SocketIo, State};
+use socketio::{Builder, Data, HandlerError, Namespace, Socket, SocketIo, State};
 
 /// What all handlers share.
 type Hits = Arc<AtomicU64>;
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let io = SocketIo::builder()
+pub(crate) fn app() -> Builder {
+    SocketIo::builder()
         .namespace(root())
         .state(Hits::default())
         .peer_addr(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0))
-        .build()?;
+}
 
+pub(crate) fn router(io: &SocketIo) -> Router {
     let news = io.clone();
-    let app = Router::new()
+    Router::new()
         .route("/", get(async || "Socket.IO is at /socket.io/"))
         .route(
             "/news",
             post(async move |body: String| format!("{} readers\n", news.to("readers").emit("news", body).recipients())),
         )
-        .layer(io.layer());
+        .layer(io.layer())
+}
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let app = router(&app().build()?).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(tokio::net::TcpListener::bind("127.0.0.1:3000").await?, app).await?;
     Ok(())
 }
 

@@ -101,7 +101,7 @@ impl TestServer {
         &self.io
     }
 
-    /// Connects a client to a namespace.
+    /// Connects a client to a namespace, and lets the connect handlers do what they can do at once.
     ///
     /// # Panics
     /// When it is refused; [`client`](Self::client) has a way to see that.
@@ -129,7 +129,7 @@ impl TestServer {
 
     /// Lets everything happen that can happen without time passing. Needs a paused clock.
     pub async fn settle(&self) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        settle().await;
     }
 
     /// Lets time pass: timers fire in their order, as if it were real time. Needs a paused clock to be quick.
@@ -172,7 +172,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects to a namespace.
+    /// Connects to a namespace, and lets the connect handlers do what they can do at once.
     ///
     /// # Errors
     /// What the server's middleware says. A request that is refused over HTTP is an error whose message begins with the
@@ -182,7 +182,9 @@ impl ClientBuilder {
     /// When nothing comes for a minute.
     pub async fn connect(self, namespace: &str) -> Result<TestClient, ConnectError> {
         let link = self.open().await.map_err(ConnectError::new)?;
-        join(link, namespace, self.auth.as_ref()).await
+        let joined = join(link, namespace, self.auth.as_ref()).await;
+        settle().await;
+        joined
     }
 
     /// Opens a WebSocket and reads the open packet.
@@ -490,6 +492,11 @@ impl State {
         }
         self.spaces.get_mut(namespace).expect("it was put there")
     }
+}
+
+/// The paused clock moves when nobody has anything to do, and not before.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 async fn join(link: Arc<Link>, namespace: &str, auth: Option<&Value>) -> Result<TestClient, ConnectError> {

@@ -7,6 +7,7 @@
 //! Where to look: [`Packet`](packet::Packet) and [`payload`] for the codecs, [`ws`] for WebSocket, [`request`] for what a
 //! server accepts, [`Session`](session::Session) for the life of one client, [`Limits`] for every bound.
 
+pub mod batch;
 pub mod cors;
 pub mod frame;
 pub mod jsonp;
@@ -22,6 +23,7 @@ pub mod session;
 pub mod webtransport;
 pub mod ws;
 
+pub use batch::{Batch, WeakBatch};
 pub use frame::{Frame, HEADROOM};
 pub use limits::Limits;
 

@@ -12,10 +12,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use engineio_proto::{Frame, session as machine};
+use engineio_proto::{Batch, Frame, session as machine};
+use parking_lot::MutexGuard;
 use tokio::runtime::Handle;
 
-use crate::{Session, session::SendError, session::Shared};
+use crate::{
+    Session,
+    session::{Core, SendError, Shared},
+};
 
 /// How many sessions one task writes for.
 const CHUNK: usize = 256;
@@ -45,6 +49,15 @@ impl Fanout {
     pub fn send(&mut self, session: &Session, frames: impl IntoIterator<Item = Frame>) -> Result<(), SendError> {
         let mut core = session.0.lock();
         let result = core.machine.send(frames);
+        self.queued(session, core, result)
+    }
+
+    fn queued(
+        &mut self,
+        session: &Session,
+        mut core: MutexGuard<'_, Core>,
+        result: Result<(), machine::SendError>,
+    ) -> Result<(), SendError> {
         match result {
             Ok(()) => {
                 if core.defers_writing() {
@@ -59,6 +72,16 @@ impl Fanout {
                 Err(SendError::Full)
             }
         }
+    }
+
+    /// Queues what goes to many sessions and may be added to until the first of them is written to; see [`Batch`].
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn send_batch(&mut self, session: &Session, batch: &Batch) -> Result<(), SendError> {
+        let mut core = session.0.lock();
+        let result = core.machine.send_batch(batch.clone());
+        self.queued(session, core, result)
     }
 
     /// [`Session::send_volatile`].

@@ -31,7 +31,7 @@ mod upgrade;
 pub use app::{Application, Connection};
 pub use body::EngineBody;
 pub use engineio_proto::{
-    Frame, HEADROOM, Limits, Message, Revision, Transport,
+    Batch, Frame, HEADROOM, Limits, Message, Revision, Transport, WeakBatch,
     cors::Cors,
     origin::Origins,
     proxies::{ForwardedHeader, InvalidProxy, TrustedProxies},

@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use engineio_proto::{
     Frame, Revision, Transport,
     payload::EncodedPayload,
-    session::{self as machine, CloseReason, Ticket},
+    session::{self as machine, Block, CloseReason, Ticket},
 };
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
@@ -301,9 +301,12 @@ impl Core {
         let (revision, b64) = (self.machine.revision(), self.machine.base64_only());
         let mut frames = SmallVec::<[Bytes; BURST]>::new();
         while frames.len() < BURST
-            && let Some(frame) = self.machine.next_message()
+            && let Some(block) = self.machine.next_block()
         {
-            frames.push(message_frame(frame, revision, b64));
+            frames.push(match block {
+                Block::Message(frame) => message_frame(frame, revision, b64),
+                Block::Frames(frames) => frames,
+            });
         }
         if !frames.is_empty() {
             let mut written = try_write(direct.as_ref(), &frames).unwrap_or_default();

@@ -32,6 +32,7 @@
 mod acks;
 mod broadcast;
 mod builder;
+mod burst;
 mod connection;
 pub mod context;
 mod data;

@@ -223,6 +223,7 @@ impl Socket {
             own.outgoing.insert(at, (id, listener));
             id
         });
+        self.0.nsp.bursts.interrupt();
         added.unwrap_or(ListenerId(0))
     }
 

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use socketio_adapter::{IntoRooms, RoomName, Rooms};
 use socketio_core::{Event, StateMap};
 
+use crate::burst::Bursts;
 use crate::dynamic::Child;
 use crate::env::{Env, ErrorHook};
 use crate::namespace::Table;
@@ -29,6 +30,8 @@ pub(crate) struct Nsp {
     pub(crate) room_news: Option<Box<RoomNews>>,
     /// Guards who is here and in which room. Nothing is sent while it is held.
     pub(crate) rooms: Mutex<Rooms<Socket>>,
+    /// Broadcasts that follow one another.
+    pub(crate) bursts: Bursts,
     /// What clients that come back will need, if the server has the option.
     pub(crate) recovery: Option<Box<NspRecovery>>,
     /// Ids of events that are to be answered. One sequence for all sockets, so that a broadcast is encoded once.
@@ -47,7 +50,19 @@ impl Nsp {
         let room_news = table.room_hook.clone().map(|hook| Box::new(RoomNews::new(hook)));
         let rooms = Mutex::new(Rooms::new(env.limits.rooms()));
         let recovery = env.recovery.as_ref().map(|config| Box::new(NspRecovery::new(config)));
-        Self { name, env, table, states, on_error, child, room_news, rooms, recovery, acks: AtomicU64::new(0) }
+        Self {
+            name,
+            env,
+            table,
+            states,
+            on_error,
+            child,
+            room_news,
+            rooms,
+            bursts: Bursts::default(),
+            recovery,
+            acks: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn next_ack_id(&self) -> u64 {

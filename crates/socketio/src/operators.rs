@@ -217,10 +217,22 @@ impl Operators {
         if let Some(recovery) = &namespace.recovery {
             return recovery.broadcast(namespace, &self.selection, &self.flags, event, args, outcome);
         }
-        let mut recipients = namespace.rooms.lock().snapshot(&self.selection).recipients();
+        let bursts = &namespace.bursts;
         let mut frames: Option<Frames> = None;
+        if !self.flags.volatile && bursts.may_follow(&self.selection) {
+            let encoded = frames.insert(self.encode(namespace, None, event, args)?);
+            if let Some(recipients) = bursts.follow(&self.selection, encoded) {
+                outcome.recipients += recipients;
+                return Ok(());
+            }
+        }
+        let mut opening = bursts.open();
+        let snapshot = namespace.rooms.lock().snapshot(&self.selection);
+        let most = snapshot.upper_bound();
+        let mut recipients = snapshot.recipients();
         let mut announcement = Announcement::default();
         let mut fanout = Fanout::new();
+        let (before, mut started) = (outcome.recipients, self.flags.volatile);
         while let Some(socket) = recipients.next_ref() {
             if !socket.connected() {
                 continue;
@@ -229,14 +241,26 @@ impl Operators {
                 Some(frames) => frames,
                 None => frames.insert(self.encode(namespace, None, event, args)?),
             };
-            match socket.deliver_in(&mut fanout, encoded, self.flags.volatile) {
+            if !started {
+                started = true;
+                opening.start(most, encoded);
+            }
+            let delivery = match self.flags.volatile {
+                true => socket.deliver_in(&mut fanout, encoded, true),
+                false => socket.deliver_burst(&mut fanout, &opening, encoded),
+            };
+            match delivery {
                 Delivery::Queued => {
                     outcome.recipients += 1;
-                    announcement.of(socket, event, args);
+                    if socket.is_overheard() {
+                        opening.ends_here();
+                        announcement.of(socket, event, args);
+                    }
                 }
                 Delivery::Dropped | Delivery::Refused(_) => outcome.refused += 1,
             }
         }
+        bursts.publish(opening, &self.selection, outcome.recipients - before);
         Ok(())
     }
 

@@ -66,6 +66,7 @@ impl Nsp {
     pub(crate) fn change_rooms_untold<R>(&self, change: impl FnOnce(&mut Rooms<Socket>) -> (R, RoomEvents)) -> R {
         let mut rooms = self.rooms.lock();
         let (result, events) = change(&mut rooms);
+        self.bursts.interrupt();
         if let Some(news) = self.room_news.as_deref().filter(|_| !events.is_empty()) {
             // Still under the lock: the order of the events is that of the changes.
             news.untold.lock().events.extend(events);

@@ -533,6 +533,7 @@ impl SocketInner {
     /// CONNECT has been queued: from now on broadcasts reach the socket. Called under the session's lock.
     pub(crate) fn connected(&self) {
         self.phase.store(Phase::Connected as u8, Ordering::Release);
+        self.nsp.bursts.interrupt();
     }
 
     /// The application takes the socket out. `false` when it was not connected.

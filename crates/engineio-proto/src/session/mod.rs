@@ -26,10 +26,11 @@ use std::{
 
 pub use config::Config;
 use heartbeat::{Beat, Heartbeat};
+pub use outbox::Block;
 use outbox::Outbox;
 
 use crate::{
-    Frame, Revision, Transport,
+    Batch, Frame, Revision, Transport,
     packet::{Data, Packet, PacketKind},
     payload::{EncodedPayload, OutPacket, encode_payload},
 };
@@ -490,6 +491,23 @@ impl Session {
         for frame in frames {
             self.outbox.push(OutPacket::Message(frame));
         }
+        self.check_queue(had)
+    }
+
+    /// Queues what goes to many sessions and may grow behind this one's back; see [`Batch`].
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn send_batch(&mut self, batch: Batch) -> Result<(), SendError> {
+        if self.phase != Phase::Open {
+            return Err(SendError::Closed);
+        }
+        let had = self.outbox.len();
+        self.outbox.push_batch(batch);
+        self.check_queue(had)
+    }
+
+    fn check_queue(&mut self, had: usize) -> Result<(), SendError> {
         let limits = &self.config.limits;
         if had > 0 && (self.outbox.bytes() > limits.send_queue_bytes || self.outbox.len() > limits.send_queue_packets) {
             self.end(CloseReason::TransportError("slow consumer"));
@@ -545,15 +563,15 @@ impl Session {
         }
     }
 
-    /// The next message of the application for the WebSocket that carries the session, if that is what comes next.
+    /// What the WebSocket that carries the session is given next, if that comes from the application.
     ///
     /// The part of [`Session::poll`] that a task other than the session's own may take: `None` when nothing is queued, when a
     /// packet of the protocol is next, and whenever something is going on (an upgrade, a close).
-    pub fn next_message(&mut self) -> Option<Frame> {
+    pub fn next_block(&mut self) -> Option<Block> {
         if self.phase != Phase::Open || self.candidate.is_some() || !matches!(self.carrier, Carrier::Socket { .. }) {
             return None;
         }
-        self.outbox.pop_message()
+        self.outbox.pop_block(self.revision == Revision::V4 && !self.b64)
     }
 
     /// The answer to the parked GET, if there is one and it is due. The part of [`Session::poll`] that any task may ask for.
@@ -584,7 +602,7 @@ impl Session {
             polling.closed_unparked |= draining.is_some();
             self.pong_queued = false;
             self.ping_queued = false;
-            let packets: Vec<_> = self.outbox.take_all().into();
+            let packets = self.outbox.take_all();
             let compress = packets.iter().any(OutPacket::wants_compression);
             return Some(self.release(ticket, &packets, compress));
         }

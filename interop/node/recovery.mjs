@@ -258,3 +258,44 @@ ours("replaced", async () => {
   assert.deepEqual(got(old, "news"), []);
   assert.deepEqual(await call(socket, "members", `room of ${id}`), 1);
 });
+
+ours("at-least-once", async () => {
+  const watcher = await connect();
+  const socket = await connect();
+  const seen = [];
+  let calls = 0;
+  let deaf = true;
+  socket.on("sure", (value, id, confirm) => {
+    calls++;
+    if (deaf) return;
+    // The recipe: whoever must not handle an event twice remembers the ids.
+    if (!seen.some(([, known]) => known === id)) seen.push([value, id]);
+    confirm();
+  });
+  const confirmed = async (n) => {
+    for (let i = 0; seen.length < n; i++) {
+      assert.ok(i < 1000, `only ${seen.length} of ${n}`);
+      await new Promise((done) => setTimeout(done, 10));
+    }
+    await settle(socket);
+    return seen.map(([value]) => value);
+  };
+  // Heard and not confirmed: it comes again.
+  for (const value of [1, 2, 3]) socket.emit("sure", value, 1000, 20);
+  for (let i = 0; calls < 3; i++) {
+    assert.ok(i < 1000, "it is not repeated");
+    await new Promise((done) => setTimeout(done, 10));
+  }
+  deaf = false;
+  assert.deepEqual(await confirmed(3), [1, 2, 3]);
+  // Lost with the connection: it comes again on the next.
+  deaf = true;
+  for (const value of [4, 5]) socket.emit("sure", value, 1000, 60_000);
+  await settle(socket);
+  await cut(socket, watcher);
+  deaf = false;
+  await reconnect(socket);
+  assert.equal(socket.recovered, true);
+  assert.deepEqual(await confirmed(5), [1, 2, 3, 4, 5]);
+  assert.deepEqual(new Set(seen.map(([, id]) => id)).size, 5);
+});

@@ -177,6 +177,9 @@ fn events(namespace: Namespace) -> Namespace {
         .on("volatile-text", async |socket: Socket, Data(text): Data<String>| {
             socket.volatile().emit("status", text);
         })
+        .on("sure", async |socket: Socket, Data((value, retries, ms)): Data<(Value, usize, u64)>| {
+            drop(socket.retries(retries).timeout(Duration::from_millis(ms)).emit("sure", value));
+        })
         .on("keep", async |socket: Socket, Data(value): Data<Value>| drop(socket.data().insert("kept", value)))
         .on("kept", async |socket: Socket| (socket.data().get::<Value>("kept"), socket.recovered()))
         .on("kick", async |socket: Socket| socket.conn().close(socketio::CloseReason::ForcedClose))

@@ -397,8 +397,12 @@ impl Core {
                 inner.connected();
             }
         }
+        let unconfirmed = admission.as_mut().and_then(|admission| admission.reliable());
         drop(admission);
         drop(namesake);
+        if let Some(unconfirmed) = unconfirmed {
+            inner.put_reliable(socket, unconfirmed);
+        }
         // Another task may have asked for a room at the last moment.
         inner.join_early();
         tracing::info!(namespace = %inner.nsp.name, socket = inner.short_id(), "connected");

@@ -27,7 +27,8 @@
 //! protocols that print themselves as TypeScript and AsyncAPI, `testing` clients in memory for tests of applications.
 //!
 //! How it works inside: `connection` is one client on its session's task, `lane` the order of one socket's handlers,
-//! `leave` its end, `acks` what clients owe, `broadcast` from arguments to frames, `recovery` clients that come back.
+//! `leave` its end, `acks` what clients owe, `broadcast` from arguments to frames, `recovery` clients that come back, `reliable`
+//! events that are repeated.
 
 mod acks;
 mod broadcast;
@@ -59,6 +60,7 @@ mod pairs;
 mod peers;
 mod reason;
 mod recovery;
+mod reliable;
 mod remote;
 mod room_events;
 mod socket;
@@ -90,6 +92,7 @@ pub use operators::Operators;
 pub use peers::{Peers, ServerAnswerSink, ServerAnswers, ServerEvent, ServerEventContext, ServerSink};
 pub use reason::DisconnectReason;
 pub use recovery::{ExpiredSession, RecoveryOptions, SessionEnd};
+pub use reliable::{Delivery, DeliveryError, ReliableEmitter};
 pub use remote::{RemoteHandshake, RemoteSocket};
 pub use socket::{Socket, SocketEmitter};
 pub use stats::Stats;

@@ -141,6 +141,10 @@ limits! {
         /// How many namespaces patterns and predicates may bring about, all together. What is over it is refused with
         /// `Too many namespaces`. Default: 10,000.
         max_child_namespaces: usize = 10_000,
+        /// How many events of [`retries`](crate::Socket::retries) may wait for one client's confirmation. Default: 256.
+        reliable_events: usize = 256,
+        /// How many bytes of such events may wait for one client's confirmation. Default: 1 MiB.
+        reliable_bytes: usize = 1 << 20,
         /// How long the disconnect handlers wait for handlers of events that came before the disconnect. Default: 5 s.
         disconnect_wait: Duration = Duration::from_secs(5),
     }

@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use crate::broadcast::{Delivery, Frames, frames};
 use crate::nsp::Nsp;
 use crate::outgoing::Announcement;
+use crate::reliable;
 use crate::socket::{Phase, SocketInner, random_id};
 use crate::{Broadcasted, DisconnectReason, EmitError, Emitted, Extensions, NamespaceHandle, Socket, lane};
 
@@ -169,6 +170,8 @@ pub(crate) struct Book {
 pub(crate) struct Kept {
     data: Map,
     extensions: Extensions,
+    /// Events that it has not confirmed.
+    reliable: Option<reliable::Owned>,
 }
 
 /// What a socket knows of its recovery.
@@ -198,6 +201,7 @@ pub(crate) struct Admission<'a> {
     pub(crate) book: MutexGuard<'a, Book>,
     missed: Vec<Frames>,
     rooms: Option<RoomNames>,
+    reliable: Option<reliable::Owned>,
 }
 
 /// An event that is encoded but for its offset.
@@ -618,17 +622,17 @@ impl SocketInner {
         let mut state = tracked.state.lock();
         let Some(former) = state.former.take() else {
             state.track = Track::new(book.store.log().head());
-            return Ok(Some(Admission { book, missed: Vec::new(), rooms: None }));
+            return Ok(Some(Admission { book, missed: Vec::new(), rooms: None, reliable: None }));
         };
         book.returning = book.returning.saturating_sub(1);
         match recovery.missed(&book, &former.session, former.offset.as_deref(), &self.nsp) {
             Ok(missed) => {
-                let (_, rooms, _, track) = former.session.into_track();
+                let (_, rooms, kept, track) = former.session.into_track();
                 state.track = track;
                 let first = book.store.log().first();
                 missed.numbers.iter().for_each(|number| state.track.addressed(*number, first));
                 self.nsp.env.counters.recovered.add();
-                Ok(Some(Admission { book, missed: missed.packets, rooms: Some(rooms) }))
+                Ok(Some(Admission { book, missed: missed.packets, rooms: Some(rooms), reliable: kept.reliable }))
             }
             Err(error) => {
                 drop((state, book));
@@ -693,7 +697,14 @@ impl SocketInner {
         let rooms = self.nsp.rooms.lock().rooms_of(self.id());
         let extensions = self.extensions().share();
         let data = self.look_at_data(Map::clone).unwrap_or_default();
-        Some(Session::new(self.id().clone(), rooms, Kept { data, extensions }, state.track.clone(), until, at))
+        Some(Session::new(
+            self.id().clone(),
+            rooms,
+            Kept { data, extensions, reliable: self.take_reliable() },
+            state.track.clone(),
+            until,
+            at,
+        ))
     }
 }
 
@@ -701,6 +712,11 @@ impl Admission<'_> {
     /// The rooms of a client that came back.
     pub(crate) fn rooms(&mut self) -> Option<RoomNames> {
         self.rooms.take()
+    }
+
+    /// What its client has not confirmed, to be attached once the socket is connected.
+    pub(crate) fn reliable(&mut self) -> Option<reliable::Owned> {
+        self.reliable.take()
     }
 
     /// The socket is let in: its client can come back from now on. Returns what it has missed, to be sent behind CONNECT.
@@ -716,7 +732,8 @@ impl Admission<'_> {
 impl Kept {
     /// How many bytes it takes, roughly. What the extensions hold is not known.
     fn bytes(&self) -> usize {
-        self.data.iter().map(|(name, value)| name.len() + 64 + value_bytes(value, 0)).sum()
+        let data: usize = self.data.iter().map(|(name, value)| name.len() + 64 + value_bytes(value, 0)).sum();
+        data + self.reliable.as_ref().map_or(0, |queue| queue.bytes())
     }
 }
 

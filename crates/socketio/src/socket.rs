@@ -24,6 +24,7 @@ use crate::listeners::OwnListeners;
 use crate::nsp::Nsp;
 use crate::outgoing::{Announcement, OutgoingListener};
 use crate::recovery::{Admission, Book, Tracked};
+use crate::reliable::{self, ReliableEmitter};
 use crate::{
     AckFuture, EmitError, Emitted, Extensions, Handshake, Joined, NamespaceHandle, Operators, SocketData, SocketIo,
 };
@@ -60,6 +61,8 @@ pub(crate) struct Rare {
     /// Rooms joined before the socket was connected, in middleware.
     early_rooms: RoomNames,
     data: Map,
+    /// Events that are sent until they are confirmed.
+    pub(crate) reliable: Option<reliable::Owned>,
 }
 
 /// Where a socket is in its life. It only moves forward.
@@ -232,6 +235,12 @@ impl Socket {
     /// How long [`emit_with_ack`](SocketEmitter::emit_with_ack) waits. Node: `timeout`.
     pub fn timeout(&self, timeout: Duration) -> SocketEmitter {
         self.emitter().timeout(timeout)
+    }
+
+    /// Sends events at least once: each until the client has confirmed it, again after a timeout, `retries` times; see
+    /// [`ReliableEmitter::emit`]. Node: `retries` of the client.
+    pub fn retries(&self, retries: usize) -> ReliableEmitter {
+        ReliableEmitter::new(self.clone(), retries)
     }
 
     /// Drops the event if the client cannot take it at once. Node: `volatile`.
@@ -642,6 +651,28 @@ impl SocketInner {
     pub(crate) fn data_mut<R>(&self, change: impl FnOnce(&mut Map) -> R) -> Option<R> {
         let mut rare = self.rare.lock();
         (self.phase() < Phase::Released).then(|| change(&mut rare.get_or_insert_default().data))
+    }
+
+    /// The queue of events that are sent until they are confirmed. `None` when the socket is not connected.
+    pub(crate) fn reliable_queue(&self, socket: &Socket) -> Option<Arc<reliable::Reliable>> {
+        let mut rare = self.rare.lock();
+        let connected = self.phase() == Phase::Connected;
+        connected
+            .then(|| rare.get_or_insert_default().reliable.get_or_insert_with(|| reliable::Owned::new(socket)).queue())
+    }
+
+    /// Takes that queue out, for whoever comes after this socket.
+    pub(crate) fn take_reliable(&self) -> Option<reliable::Owned> {
+        let queue = self.rare.lock().as_deref_mut()?.reliable.take()?;
+        queue.attach(None);
+        Some(queue)
+    }
+
+    /// Goes on with the queue of a former socket.
+    pub(crate) fn put_reliable(&self, socket: &Socket, queue: reliable::Owned) {
+        queue.attach(Some(socket));
+        let before = self.rare.lock().get_or_insert_default().reliable.replace(queue);
+        drop(before);
     }
 
     /// The handlers that were registered on this socket, if there are any, under the lock.

@@ -11,7 +11,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use crate::DataError;
 use crate::attached::Attached;
 use crate::de::{Key, Variant, used_up, visit_byte_list};
-use crate::scan::quote_or_backslash;
+use crate::scan::plain_len;
 
 /// Turns the inside of a string literal into text. `None` when it has a lone surrogate, which Rust's text cannot hold.
 pub(crate) fn unescape(raw: &str) -> Option<Cow<'_, str>> {
@@ -132,7 +132,7 @@ impl<'de> Cursor<'de> {
             self.at = self.long.end + 1;
             return self.text.get(start..self.long.end);
         }
-        let end = start + quote_or_backslash(bytes.get(start..)?)?;
+        let end = start + plain_len(bytes.get(start..)?);
         if bytes.get(end) != Some(&b'"') {
             return None;
         }
@@ -146,8 +146,8 @@ impl<'de> Cursor<'de> {
             return ("", false);
         }
         let (bytes, start) = (self.text.as_bytes(), self.at);
-        while let Some(offset) = bytes.get(self.at..).and_then(quote_or_backslash) {
-            self.at += offset;
+        while let Some(rest) = bytes.get(self.at..) {
+            self.at += plain_len(rest);
             if bytes.get(self.at) == Some(&b'"') {
                 let raw = self.text.get(start..self.at).unwrap_or_default();
                 self.at += 1;
@@ -258,16 +258,26 @@ impl<'de> JsonReader<'de> {
         Ok(Cow::Borrowed(raw))
     }
 
+    /// A number that is not a short integer, if it is one.
+    fn number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DataError> {
+        match self.cursor.peek() {
+            b'-' | b'0'..=b'9' => visit_number(self.cursor.scalar(), visitor),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     fn list<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DataError> {
         let mut elements = Members::new(self, b']');
         let value = visitor.visit_seq(&mut elements)?;
-        elements.finish(value)
+        elements.finish()?;
+        Ok(value)
     }
 
     fn object<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DataError> {
         let mut members = Members::new(self, b'}');
         let value = visitor.visit_map(&mut members)?;
-        members.finish(value)
+        members.finish()?;
+        Ok(value)
     }
 }
 
@@ -280,7 +290,7 @@ macro_rules! numbers {
                 Some((size @ 1.., true)) => visitor.visit_i64((size as i64).wrapping_neg()),
                 // Integers have no negative zero.
                 Some((0, true)) => visitor.visit_f64(-0.0),
-                None => self.deserialize_any(visitor),
+                None => self.number(visitor),
             }
         })*
     };
@@ -544,8 +554,10 @@ impl<'r, 'de> Members<'r, 'de> {
         self.progress == Progress::BetweenTwo
     }
 
-    fn finish<T>(mut self, value: T) -> Result<T, DataError> {
-        used_up(value, !self.more())
+    /// What a visitor left behind is an error. The value stays where it is meanwhile: it may be large.
+    #[inline]
+    fn finish(mut self) -> Result<(), DataError> {
+        if self.progress == Progress::Closed || !self.more() { Ok(()) } else { used_up((), false) }
     }
 }
 

@@ -90,21 +90,6 @@ fn long_plain_len(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// How far a quote or a backslash is, in a string that is known to have no control characters.
-#[inline]
-pub(crate) fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
-    let mut rest = bytes;
-    for _ in 0..4 {
-        let Some((word, more)) = rest.split_first_chunk() else { break };
-        let found = special(*word);
-        if found != 0 {
-            return Some(bytes.len() - rest.len() + first(found));
-        }
-        rest = more;
-    }
-    memchr::memchr2(b'"', b'\\', rest).map(|at| bytes.len() - rest.len() + at)
-}
-
 fn is_special(byte: u8) -> bool {
     // Turning this bit changes quote and space into each other's neighbourhood: what was below the space still is, and the
     // quote is the space now.
@@ -158,9 +143,6 @@ mod tests {
         fn check(bytes: &[u8]) {
             let special = bytes.iter().position(|&byte| matches!(byte, b'"' | b'\\' | 0..0x20));
             assert_eq!(plain_len(bytes), special.unwrap_or(bytes.len()), "{bytes:?}");
-            if bytes.iter().all(|&byte| byte >= b' ') {
-                assert_eq!(quote_or_backslash(bytes), special, "{bytes:?}");
-            }
         }
     }
 

@@ -25,23 +25,20 @@ pub(crate) struct JsonWriter<'a> {
 type Written = Result<(), EncodeError>;
 
 impl JsonWriter<'_> {
+    #[inline]
     fn push(&mut self, text: &str) -> Written {
         self.out.extend_from_slice(text.as_bytes());
         Ok(())
     }
 
-    fn string(&mut self, text: &str) -> Written {
-        self.quoted("\"", text, "\"");
-        Ok(())
-    }
-
-    /// A string, with the punctuation around it.
     #[inline]
-    fn quoted(&mut self, before: &str, text: &str, behind: &str) {
+    fn string(&mut self, text: &str) -> Written {
+        // The quotes, and the punctuation around.
         self.out.expect(text.len() + 16);
-        self.out.extend_from_slice(before.as_bytes());
+        self.out.push(b'"');
         escape(self.out, text);
-        self.out.extend_from_slice(behind.as_bytes());
+        self.out.push(b'"');
+        Ok(())
     }
 
     fn integer(&mut self, value: impl itoa::Integer) -> Written {
@@ -299,6 +296,7 @@ impl<'w, 'a> Members<'w, 'a> {
         Self { writer, form, is_first: true }
     }
 
+    #[inline]
     fn comma(&mut self) {
         if !self.is_first {
             self.writer.out.push(b',');
@@ -318,20 +316,21 @@ impl<'w, 'a> Members<'w, 'a> {
                 _ => Err(EncodeError::Serialize("this is not the text of a value".to_owned())),
             };
         }
-        let before = if self.is_first { "\"" } else { ",\"" };
-        self.is_first = false;
-        self.writer.quoted(before, key, "\":");
+        self.comma();
+        self.writer.string(key)?;
+        self.writer.out.push(b':');
         value.serialize(&mut *self.writer)
     }
 
     fn close(self) -> Written {
-        self.writer.push(match self.form {
-            Form::List => "]",
-            Form::ListOfVariant => "]}",
-            Form::Object => "}",
-            Form::ObjectOfVariant => "}}",
-            Form::Text => "",
-        })
+        match self.form {
+            Form::List => self.writer.out.push(b']'),
+            Form::Object => self.writer.out.push(b'}'),
+            Form::ListOfVariant => self.writer.out.extend_from_slice(b"]}"),
+            Form::ObjectOfVariant => self.writer.out.extend_from_slice(b"}}"),
+            Form::Text => {}
+        }
+        Ok(())
     }
 }
 

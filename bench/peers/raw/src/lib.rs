@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn answers_are_the_arguments_under_the_ack_id() {
         check(1, br#"42107["echo","hi"]"#, b"\x81\x0b43107[\"hi\"]");
-        check(1, br#"451-7["bin",{"_placeholder":true,"num":0}]"#, b"\x81\x26461-7[{\"_placeholder\":true,\"num\":0}]");
+        check(1, br#"451-7["bin",{"_placeholder":true,"num":0}]"#, b"\x81\x24461-7[{\"_placeholder\":true,\"num\":0}]");
         check(2, b"\x01\x02", b"\x82\x02\x01\x02");
         check(1, b"3", b"");
 
@@ -198,7 +198,7 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(
             open(b"GET / HTTP/1.1\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", &mut out),
-            Some(Ok(61))
+            Some(Ok(63))
         );
         assert!(String::from_utf8_lossy(&out).contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     }

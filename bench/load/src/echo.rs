@@ -77,6 +77,19 @@ fn shown(text: &[u8]) -> String {
     String::from_utf8_lossy(text.get(..200).unwrap_or(text)).into_owned()
 }
 
+/// The events that a connection emits in turn: one, or one for each of its namespaces.
+fn calls(options: &Options) -> Vec<Call> {
+    if options.namespaces == 0 {
+        return vec![call(options)];
+    }
+    let text = format!("\"{}\"", text(options.size));
+    (0..options.namespaces).map(|number| Call::within(&format!("/n{number}"), "echo", &text, &text)).collect()
+}
+
+fn text(size: usize) -> String {
+    (0..size).map(|index| char::from(b'a' + (index % 26) as u8)).collect()
+}
+
 /// The event that a scenario emits.
 fn call(options: &Options) -> Call {
     match options.scenario.as_str() {
@@ -86,8 +99,7 @@ fn call(options: &Options) -> Call {
         }
         "bin" => Call::binary("bin", (0..options.size).map(|index| (index * 7 + 3) as u8).collect()),
         _ => {
-            let text: String = (0..options.size).map(|index| char::from(b'a' + (index % 26) as u8)).collect();
-            let text = format!("\"{text}\"");
+            let text = format!("\"{}\"", text(options.size));
             Call::new("echo", &text, &text)
         }
     }
@@ -109,25 +121,37 @@ fn order() -> String {
     )
 }
 
-/// `window` emits of every connection out at any time.
+/// `window` emits of every connection out at any time. With namespaces, which come in turn, only one.
 pub fn closed_loop(options: &Options, world: &mut World, meter: &mut Meter) -> Result<Map<String, Value>> {
-    let call = call(options);
-    let connections = sessions::websockets(world, options.connections)?;
+    let calls = calls(options);
+    let call = |id: u32| &calls[(id - FIRST_ID) as usize % calls.len()];
+    let (connections, window) = match options.namespaces {
+        0 => (sessions::websockets(world, options.connections)?, options.window),
+        namespaces => (sessions::in_namespaces(world, options.connections, namespaces)?, 1),
+    };
     let mut outs: Vec<Out> = Vec::new();
     outs.resize_with(connections.iter().max().map_or(0, |most| most + 1), Out::default);
     meter.start();
     for &index in &connections {
         let (state, now) = (&mut outs[index], Instant::now());
-        world.send(index, |out| (0..options.window).for_each(|_| call.stamp(state.emit(now), out)));
+        world.send(index, |out| {
+            for _ in 0..window {
+                let id = state.emit(now);
+                call(id).stamp(id, out);
+            }
+        });
     }
     let mut problem = None;
     while problem.is_none() && meter.goes_on(world)? {
         world.turn(TURN, |index, event, out, now| {
-            match outs[index].finished(&event, &call, meter) {
+            let state = &mut outs[index];
+            let oldest = state.waiting.front().map_or(FIRST_ID, |(id, _)| *id);
+            match state.finished(&event, call(oldest), meter) {
                 Ok(Some(emitted)) => {
                     meter.count(1);
                     meter.latency(now.duration_since(emitted));
-                    call.stamp(outs[index].emit(now), out);
+                    let id = state.emit(now);
+                    call(id).stamp(id, out);
                 }
                 Ok(None) => {}
                 Err(error) => problem = Some(error),

@@ -86,18 +86,23 @@ pub fn cast(options: &Options, world: &mut World, meter: &mut Meter) -> Result<M
     problem.map_or_else(|| Ok(Map::new()), Err)
 }
 
-/// Joins a room with every connection, `name` says which; waits for the acks.
-fn join(world: &mut World, connections: &[usize], name: impl Fn(usize) -> String) -> Result<()> {
-    let mut waiting = connections.len();
+/// Joins rooms with every connection, `names` says which; waits for the acks.
+fn join(world: &mut World, connections: &[usize], names: impl Fn(usize) -> Vec<String>) -> Result<()> {
+    let mut waiting = 0;
     for (number, &index) in connections.iter().enumerate() {
-        let text = format!("42{FIRST_ID}[\"join\",\"{}\"]", name(number));
-        world.send(index, |out| wire::frame(out, wire::TEXT, text.as_bytes()));
+        let names = names(number);
+        waiting += names.len();
+        world.send(index, |out| {
+            for (id, name) in (FIRST_ID..).zip(&names) {
+                wire::frame(out, wire::TEXT, format!("42{id}[\"join\",\"{name}\"]").as_bytes());
+            }
+        });
     }
     let (started, mut problem) = (Instant::now(), None);
     while waiting > 0 {
         world.turn(TURN, |_, event, _, _| {
             match event {
-                Event::Text(text) if text.starts_with(b"431000000[") => waiting -= 1,
+                Event::Text(text) if text.starts_with(b"43100") => waiting -= 1,
                 event => problem = Some(unexpected(&event)),
             }
             Flow::Keep
@@ -113,24 +118,35 @@ fn join(world: &mut World, connections: &[usize], name: impl Fn(usize) -> String
 }
 
 /// Rooms of ten sockets; a member of each of `window` rooms says something to its room, again as soon as all ten have it.
+///
+/// With more rooms than tens of sockets, each ten is in several rooms, one of which is busy at a time.
 pub fn rooms(options: &Options, world: &mut World, meter: &mut Meter) -> Result<Map<String, Value>> {
     const MEMBERS: usize = 10;
     let connections = sessions::websockets(world, options.connections)?;
-    join(world, &connections, |number| format!("r{}", number / MEMBERS))?;
+    let tens = connections.len() / MEMBERS;
+    if tens == 0 {
+        return Err("rooms of ten need ten connections".into());
+    }
+    let rooms = if options.rooms == 0 { tens } else { options.rooms };
+    join(world, &connections, |number| match number / MEMBERS {
+        ten if ten < tens => (ten..rooms).step_by(tens).map(|room| format!("r{room}")).collect(),
+        _ => Vec::new(),
+    })?;
     let mut ticks = Ticks::new(options, &connections);
-    let rooms = connections.len() / MEMBERS;
-    let mut room_of = vec![0; ticks.next.len()];
-    connections.iter().enumerate().for_each(|(number, &index)| room_of[index] = number / MEMBERS);
+    let mut ten_of = vec![0; ticks.next.len()];
+    connections.iter().enumerate().for_each(|(number, &index)| ten_of[index] = number / MEMBERS);
     let say = |world: &mut World, room: usize| {
         let text = format!("42[\"say\",\"r{room}\",{},{}]", options.count, options.size);
-        world.send(connections[room * MEMBERS], |out| wire::frame(out, wire::TEXT, text.as_bytes()));
+        world.send(connections[room % tens * MEMBERS], |out| wire::frame(out, wire::TEXT, text.as_bytes()));
     };
-    let mut missing = vec![0; rooms];
+    let mut missing = vec![0; tens];
+    let mut busy = vec![0; tens];
     let (mut problem, mut done) = (None, Vec::new());
     meter.start();
-    for number in 0..options.window.min(rooms) {
-        let room = number * rooms / options.window.min(rooms);
-        missing[room] = MEMBERS * options.count;
+    let most = options.window.min(rooms.min(tens));
+    for number in 0..most {
+        let room = number * rooms.min(tens) / most;
+        (missing[room], busy[room]) = (MEMBERS * options.count, room);
         say(world, room);
     }
     while problem.is_none() && meter.goes_on(world)? {
@@ -138,10 +154,10 @@ pub fn rooms(options: &Options, world: &mut World, meter: &mut Meter) -> Result<
             match event {
                 Event::Text(text) if ticks.take(index, text) => {
                     meter.count(1);
-                    let missing = &mut missing[room_of[index]];
-                    *missing -= 1;
-                    if *missing == 0 {
-                        done.push(room_of[index]);
+                    let ten = ten_of[index];
+                    missing[ten] -= 1;
+                    if missing[ten] == 0 {
+                        done.push(busy[ten]);
                     }
                 }
                 event => problem = Some(unexpected(&event)),
@@ -151,10 +167,10 @@ pub fn rooms(options: &Options, world: &mut World, meter: &mut Meter) -> Result<
         // The next room in the row takes over, so that all rooms get their turn.
         for room in done.drain(..) {
             let mut next = (room + 1) % rooms;
-            while missing[next] > 0 {
+            while missing[next % tens] > 0 {
                 next = (next + 1) % rooms;
             }
-            missing[next] = MEMBERS * options.count;
+            (missing[next % tens], busy[next % tens]) = (MEMBERS * options.count, next);
             say(world, next);
         }
     }
@@ -167,7 +183,7 @@ pub fn churn(options: &Options, world: &mut World, meter: &mut Meter) -> Result<
     let connections = sessions::websockets(world, options.connections)?;
     let movers = connections.len() / 10;
     let (moving, staying) = connections.split_at(movers);
-    join(world, staying, |_| "all".to_owned())?;
+    join(world, staying, |_| vec!["all".to_owned()])?;
     let mut ticks = Ticks::new(options, &connections);
     let calls = [Call::new("join", "\"all\"", ""), Call::new("leave", "\"all\"", "")];
     let mut is_moving = vec![false; ticks.next.len()];

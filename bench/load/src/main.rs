@@ -11,6 +11,7 @@ mod meter;
 mod process;
 mod sessions;
 mod storm;
+mod tls;
 mod wire;
 mod world;
 
@@ -36,18 +37,23 @@ pub struct Options {
     size: usize,
     /// Events of one cast.
     count: usize,
+    /// Rooms of ten; 0 for as many as there are tens of connections.
+    rooms: usize,
+    /// Namespaces that every connection is in; 0 for the main one.
+    namespaces: usize,
     /// Emits per second of the open loop.
     rate: f64,
     warmup: Duration,
     seconds: Duration,
     /// Whether the generator sleeps when it has nothing to do.
     sleep: bool,
+    tls: bool,
 }
 
-const USAGE: &str = "load SCENARIO --port N --pid N [--connections N] [--window N] [--size N] [--count N] [--rate N] \
-                     [--warmup S] [--seconds S] [--sleep]\n\
+const USAGE: &str = "load SCENARIO --port N --pid N [--connections N] [--window N] [--size N] [--count N] [--rooms N] [--namespaces N] \
+                     [--rate N] [--warmup S] [--seconds S] [--sleep] [--tls]\n\
                      scenarios: echo obj bin open polling cast rooms churn slow connect upgrade \
-                     idle-websocket idle-polling idle-http";
+                     idle-websocket idle-polling idle-http pings";
 
 fn main() {
     match Options::parse().and_then(|options| run(&options)) {
@@ -60,7 +66,8 @@ fn main() {
 }
 
 fn run(options: &Options) -> Result<Value> {
-    let mut world = World::new(options.port, !options.sleep)?;
+    let tls = options.tls.then(tls::Dialler::new).transpose()?;
+    let mut world = World::new(options.port, !options.sleep, tls)?;
     let mut meter = Meter::new(options);
     let extra = match options.scenario.as_str() {
         "echo" | "obj" | "bin" => echo::closed_loop(options, &mut world, &mut meter)?,
@@ -73,6 +80,7 @@ fn run(options: &Options) -> Result<Value> {
         "connect" => storm::connect(options, &mut world, &mut meter)?,
         "upgrade" => storm::upgrade(options, &mut world, &mut meter)?,
         "idle-websocket" | "idle-polling" | "idle-http" => return idle::memory(options, &mut world),
+        "pings" => return idle::pings(options, &mut world),
         other => return Err(format!("no scenario is called `{other}`\n{USAGE}").into()),
     };
     let mut line = meter.report();
@@ -96,15 +104,25 @@ impl Options {
             window: 1,
             size: 16,
             count: 1,
+            rooms: 0,
+            namespaces: 0,
             rate: 20_000.0,
             warmup: Duration::from_millis(300),
             seconds: Duration::from_secs(1),
             sleep: false,
+            tls: false,
         };
         while let Some(name) = args.next() {
-            if name == "--sleep" {
-                options.sleep = true;
-                continue;
+            match name.as_str() {
+                "--sleep" => {
+                    options.sleep = true;
+                    continue;
+                }
+                "--tls" => {
+                    options.tls = true;
+                    continue;
+                }
+                _ => {}
             }
             let value = args.next().ok_or_else(|| format!("{name} needs a value\n{USAGE}"))?;
             let problem = |error: &dyn std::fmt::Display| format!("{name} {value}: {error}");
@@ -117,6 +135,8 @@ impl Options {
                 "--window" => options.window = number()?,
                 "--size" => options.size = number()?,
                 "--count" => options.count = number()?,
+                "--rooms" => options.rooms = number()?,
+                "--namespaces" => options.namespaces = number()?,
                 "--rate" => options.rate = float()?,
                 "--warmup" => options.warmup = Duration::try_from_secs_f64(float()?)?,
                 "--seconds" => options.seconds = Duration::try_from_secs_f64(float()?)?,
@@ -137,7 +157,7 @@ impl Options {
     fn echo(&self) -> Value {
         json!({
             "connections": self.connections, "window": self.window, "size": self.size, "count": self.count,
-            "seconds": self.seconds.as_secs_f64(),
+            "rooms": self.rooms, "namespaces": self.namespaces, "tls": self.tls, "seconds": self.seconds.as_secs_f64(),
         })
     }
 }

@@ -1,5 +1,6 @@
-//! What the kernel has counted for a process: CPU time and memory.
+//! What the kernel has counted for a process: CPU time and memory; and what it keeps for sockets itself.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 /// CPU time of a process so far.
@@ -56,6 +57,45 @@ pub fn memory(pid: u32) -> (f64, f64) {
     (field("VmRSS:").unwrap_or(0.0), field("RssAnon:").unwrap_or(0.0))
 }
 
+/// What the kernel keeps for all sockets of this machine, in no process's memory.
+#[derive(Debug, Default)]
+pub struct Kernel {
+    /// TCP sockets that are open, those of both ends.
+    pub sockets: f64,
+    /// KiB of buffers with data in them.
+    pub buffers: f64,
+    /// Objects and KiB of the caches that a socket has a part in. Empty where only root may look.
+    pub caches: BTreeMap<&'static str, (f64, f64)>,
+}
+
+/// The kernel's caches that an open socket in an epoll set has an object of.
+const CACHES: [&str; 8] =
+    ["TCP", "sock_inode_cache", "filp", "dentry", "eventpoll_epi", "eventpoll_pwq", "ep_head", "tcp_bind2_bucket"];
+
+const PAGE_KIB: f64 = 4.0;
+
+pub fn kernel() -> Kernel {
+    let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    kernel_of(&text("/proc/net/sockstat"), &text("/proc/slabinfo"))
+}
+
+fn kernel_of(sockstat: &str, slabinfo: &str) -> Kernel {
+    let tcp: Vec<&str> =
+        sockstat.lines().find_map(|line| line.strip_prefix("TCP: ")).unwrap_or("").split_whitespace().collect();
+    let of = |name: &str| -> f64 {
+        let pair = tcp.chunks_exact(2).find(|pair| pair[0] == name);
+        pair.and_then(|pair| pair[1].parse().ok()).unwrap_or(0.0)
+    };
+    let caches = slabinfo.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let name = CACHES.into_iter().find(|name| words.first() == Some(name))?;
+        let number = |index: usize| words.get(index)?.parse::<f64>().ok();
+        // name, active objects, objects, object size, objects per slab, pages per slab, …, `slabdata`, active slabs, slabs
+        Some((name, (number(1)?, number(14)? * number(5)? * PAGE_KIB)))
+    });
+    Kernel { sockets: of("inuse"), buffers: of("mem") * PAGE_KIB, caches: caches.collect() }
+}
+
 /// CPU seconds that all cores have spent so far: busy, and taken away by the host.
 pub fn machine() -> (f64, f64) {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
@@ -64,4 +104,22 @@ pub fn machine() -> (f64, f64) {
     let of = |index: usize| fields.get(index).copied().unwrap_or(0.0) / TICKS;
     // user, nice, system, idle, iowait, irq, softirq, steal
     (of(0) + of(1) + of(2) + of(5) + of(6), of(7))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_keeps_is_read_from_its_tables() {
+        let sockstat = "sockets: used 21\nTCP: inuse 7 orphan 0 tw 382 alloc 9 mem 3\nUDP: inuse 1 mem 2\n";
+        let slabinfo = "slabinfo - version: 2.1\n\
+            # name <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables ...\n\
+            TCPv6  26  26 2496 13 8 : tunables 0 0 0 : slabdata 2 2 0\n\
+            TCP    65 117 2368 13 8 : tunables 0 0 0 : slabdata 9 9 0\n";
+        let kernel = kernel_of(sockstat, slabinfo);
+        assert_eq!((kernel.sockets, kernel.buffers), (7.0, 12.0));
+        assert_eq!(kernel.caches, BTreeMap::from([("TCP", (65.0, 288.0))]));
+        assert_eq!(kernel_of("", "").sockets, 0.0);
+    }
 }

@@ -13,6 +13,34 @@ const TURN: Duration = Duration::from_millis(50);
 
 /// Opens WebSocket sessions that are connected to the main namespace, and returns their connections.
 pub fn websockets(world: &mut World, count: usize) -> Result<Vec<usize>> {
+    open(world, count, |_, event, out| greet(event, out))
+}
+
+/// Opens WebSocket sessions that are connected to as many of the namespaces `/n0`, `/n1`, …, and returns their connections.
+pub fn in_namespaces(world: &mut World, count: usize, namespaces: usize) -> Result<Vec<usize>> {
+    let mut connected: Vec<usize> = Vec::new();
+    open(world, count, |index, event, out| match event {
+        Event::Text([b'0', ..]) => {
+            for number in 0..namespaces {
+                wire::frame(out, wire::TEXT, format!("40/n{number},").as_bytes());
+            }
+            Greeting::Going
+        }
+        Event::Text([b'4', b'0', ..]) => {
+            connected.resize(connected.len().max(index + 1), 0);
+            connected[index] += 1;
+            if connected[index] == namespaces { Greeting::Ready } else { Greeting::Going }
+        }
+        Event::Text(_) | Event::Closed => Greeting::Lost,
+        _ => Greeting::Going,
+    })
+}
+
+fn open(
+    world: &mut World,
+    count: usize,
+    mut greet: impl FnMut(usize, &Event<'_>, &mut Vec<u8>) -> Greeting,
+) -> Result<Vec<usize>> {
     let mut opened = Vec::with_capacity(count);
     let (mut dialled, started) = (0, Instant::now());
     while opened.len() < count {
@@ -21,7 +49,7 @@ pub fn websockets(world: &mut World, count: usize) -> Result<Vec<usize>> {
             dialled += 1;
         }
         let mut lost = 0;
-        world.turn(TURN, |index, event, out, _| match greet(&event, out) {
+        world.turn(TURN, |index, event, out, _| match greet(index, &event, out) {
             Greeting::Ready => {
                 opened.push(index);
                 Flow::Keep

@@ -58,6 +58,12 @@ impl Call {
         Self::build(b"42", event, args, b"43", answer, None)
     }
 
+    /// The same in a namespace.
+    pub fn within(namespace: &str, event: &str, args: &str, answer: &str) -> Self {
+        let (head, ack) = (format!("42{namespace},"), format!("43{namespace},"));
+        Self::build(head.as_bytes(), event, args, ack.as_bytes(), answer, None)
+    }
+
     /// An event whose one argument is binary and comes back.
     pub fn binary(event: &str, bytes: Vec<u8>) -> Self {
         let placeholder = r#"{"_placeholder":true,"num":0}"#;
@@ -249,6 +255,12 @@ mod tests {
         for wrong in ["431234567[\"ho\"]", "43123456[\"hi\"]", "43123456x[\"hi\"]", "421234567[\"hi\"]"] {
             assert_eq!(call.ack_id(wrong.as_bytes()), None, "{wrong}");
         }
+        let call = Call::within("/n7", "echo", "\"hi\"", "\"hi\"");
+        let mut out = Vec::new();
+        call.stamp(1_234_567, &mut out);
+        assert_eq!(unmasked(&out), b"42/n7,1234567[\"echo\",\"hi\"]");
+        assert_eq!(call.ack_id(b"43/n7,1234567[\"hi\"]"), Some(1_234_567));
+        assert_eq!(call.ack_id(b"431234567[\"hi\"]"), None);
         let call = Call::binary("bin", vec![1, 2]);
         let mut out = Vec::new();
         call.stamp(7_654_321, &mut out);

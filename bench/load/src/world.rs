@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::wire;
+use crate::{tls, wire};
 
 /// What a connection carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,7 @@ struct Connection {
     rest: Vec<u8>,
     /// Output that is not written yet.
     out: Vec<u8>,
+    tls: Option<tls::Session>,
 }
 
 pub struct World {
@@ -60,12 +61,16 @@ pub struct World {
     spin: bool,
     /// How long nothing had arrived, in all.
     idle: Duration,
+    /// Makes the connections speak TLS.
+    tls: Option<tls::Dialler>,
+    /// How many pings of Engine.IO were answered.
+    pings: u64,
 }
 
 impl World {
     /// A world of no connections. With `spin` it never sleeps: on the loopback a send wakes the receiver on the sender's
     /// account, so a generator that sleeps makes the servers pay for waking it, and the more the less it has to do.
-    pub fn new(port: u16, spin: bool) -> io::Result<Self> {
+    pub fn new(port: u16, spin: bool, tls: Option<tls::Dialler>) -> io::Result<Self> {
         Ok(Self {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
@@ -75,12 +80,19 @@ impl World {
             port,
             spin,
             idle: Duration::ZERO,
+            tls,
+            pings: 0,
         })
     }
 
     /// How long nothing had arrived, in all, to the last turn.
     pub fn idle(&self) -> Duration {
         self.idle
+    }
+
+    /// How many pings of Engine.IO were answered over WebSocket so far.
+    pub fn pings(&self) -> u64 {
+        self.pings
     }
 
     /// Opens a WebSocket, of a new session or of the one with this id.
@@ -110,7 +122,8 @@ impl World {
             self.connections.len() - 1
         });
         self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-        self.connections[index] = Some(Connection { stream, kind, rest: Vec::new(), out: Vec::new() });
+        let tls = self.tls.as_ref().map(tls::Dialler::dial).transpose()?;
+        self.connections[index] = Some(Connection { stream, kind, rest: Vec::new(), out: Vec::new(), tls });
         Ok(index)
     }
 
@@ -183,9 +196,9 @@ impl World {
             let mut flow = Flow::Keep;
             if event.is_readable() {
                 let mut on = |event: Event<'_>, out: &mut Vec<u8>, now: Instant| on(index, event, out, now);
-                flow = connection.read(&mut self.scratch, &mut on);
+                flow = connection.read(&mut self.scratch, &mut self.pings, &mut on);
             }
-            if flow == Flow::Keep && !connection.out.is_empty() && connection.flush().is_err() {
+            if flow == Flow::Keep && connection.has_output() && connection.flush().is_err() {
                 on(index, Event::Closed, &mut connection.out, Instant::now());
                 flow = Flow::Close;
             }
@@ -199,7 +212,12 @@ impl World {
 }
 
 impl Connection {
-    fn read(&mut self, scratch: &mut [u8], on: &mut impl FnMut(Event<'_>, &mut Vec<u8>, Instant) -> Flow) -> Flow {
+    fn read(
+        &mut self,
+        scratch: &mut [u8],
+        pings: &mut u64,
+        on: &mut impl FnMut(Event<'_>, &mut Vec<u8>, Instant) -> Flow,
+    ) -> Flow {
         loop {
             let read = match self.stream.read(scratch) {
                 Ok(read) if read > 0 => read,
@@ -210,13 +228,18 @@ impl Connection {
                 }
             };
             let now = Instant::now();
-            let (consumed, flow) = if self.rest.is_empty() {
-                let (consumed, flow) = take(&mut self.kind, &mut self.out, &scratch[..read], now, on);
+            let (consumed, flow) = if let Some(tls) = &mut self.tls {
+                if let Err(error) = tls.read(&scratch[..read], &mut self.rest) {
+                    broken(&error.to_string());
+                }
+                take(&mut self.kind, &mut self.out, &self.rest, now, pings, on)
+            } else if self.rest.is_empty() {
+                let (consumed, flow) = take(&mut self.kind, &mut self.out, &scratch[..read], now, pings, on);
                 self.rest.extend_from_slice(&scratch[consumed..read]);
                 (0, flow)
             } else {
                 self.rest.extend_from_slice(&scratch[..read]);
-                take(&mut self.kind, &mut self.out, &self.rest, now, on)
+                take(&mut self.kind, &mut self.out, &self.rest, now, pings, on)
             };
             if flow == Flow::Close {
                 return Flow::Close;
@@ -232,7 +255,14 @@ impl Connection {
         }
     }
 
+    fn has_output(&self) -> bool {
+        !self.out.is_empty() || self.tls.as_ref().is_some_and(tls::Session::wants_write)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            return tls.write(&mut self.out, &mut self.stream);
+        }
         let mut sent = 0;
         while sent < self.out.len() {
             match self.stream.write(&self.out[sent..]) {
@@ -252,6 +282,7 @@ fn take(
     out: &mut Vec<u8>,
     input: &[u8],
     now: Instant,
+    pings: &mut u64,
     on: &mut impl FnMut(Event<'_>, &mut Vec<u8>, Instant) -> Flow,
 ) -> (usize, Flow) {
     let mut at = 0;
@@ -282,6 +313,7 @@ fn take(
                     let payload = &rest[payload];
                     match (opcode, payload) {
                         (wire::TEXT, b"2") => {
+                            *pings += 1;
                             wire::frame(out, wire::TEXT, b"3");
                             Flow::Keep
                         }

@@ -7,7 +7,7 @@ const io = new Server();
 const engine = new Engine({ path: "/socket.io/" });
 io.bind(engine);
 
-io.on("connection", (socket) => {
+const connected = (socket) => {
   socket.on("echo", (text, ack) => ack(text));
   socket.on("bin", (bytes, ack) => ack(bytes));
   socket.on("obj", (order, ack) => ack(order));
@@ -27,7 +27,9 @@ io.on("connection", (socket) => {
     const text = "x".repeat(size);
     for (let index = 0; index < count; index++) io.to(room).emit("tick", index, text);
   });
-});
+};
+io.on("connection", connected);
+for (let number = 0; number < 32; number++) io.of(`/n${number}`).on("connection", connected);
 
 const server = Bun.serve({ port, hostname: "127.0.0.1", ...engine.handler() });
 console.log(`listening on ${server.port}`);

@@ -6,7 +6,7 @@ const port = Number(process.argv[process.argv.indexOf("--port") + 1]) || 0;
 const http = createServer();
 const io = new Server(http);
 
-io.on("connection", (socket) => {
+const connected = (socket) => {
   socket.on("echo", (text, ack) => ack(text));
   socket.on("bin", (bytes, ack) => ack(bytes));
   socket.on("obj", (order, ack) => ack(order));
@@ -26,6 +26,8 @@ io.on("connection", (socket) => {
     const text = "x".repeat(size);
     for (let index = 0; index < count; index++) io.to(room).emit("tick", index, text);
   });
-});
+};
+io.on("connection", connected);
+for (let number = 0; number < 32; number++) io.of(`/n${number}`).on("connection", connected);
 
 http.listen(port, "127.0.0.1", () => console.log(`listening on ${http.address().port}`));

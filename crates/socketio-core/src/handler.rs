@@ -19,7 +19,7 @@ use crate::ack::ReplySink;
 use crate::event::{AckOf, Event, FindEvent};
 use crate::extract::{Extract, MissingState};
 use crate::future::HandlerFuture;
-use crate::{Rejection, StateMap};
+use crate::{LendContext, Rejection, StateMap, With};
 
 /// What a server or client knows while it dispatches one event.
 ///
@@ -201,6 +201,14 @@ impl<Cx> BoxedHandler<Cx> {
         Self(Arc::new(Typed { handler, arguments: PhantomData::<fn(A)> }))
     }
 
+    /// Puts a handler that wants its context [`With`] a state behind a pointer.
+    pub fn stateful<S: 'static, A: 'static>(handler: impl Handler<With<S, Cx>, A>) -> Self
+    where
+        Cx: LendContext + 'static,
+    {
+        Self(Arc::new(Stateful { handler, arguments: PhantomData::<fn(A, S)> }))
+    }
+
     /// [`Handler::call`].
     ///
     /// # Errors
@@ -249,6 +257,25 @@ struct Typed<H, A> {
 impl<Cx, A, H: Handler<Cx, A>> Erased<Cx> for Typed<H, A> {
     fn call(&self, cx: &mut Cx, args: &Args<'_>) -> Result<HandlerFuture, Rejection> {
         self.handler.call(cx, args)
+    }
+
+    fn answers(&self) -> bool {
+        H::answers()
+    }
+
+    fn check(&self, states: &StateMap) -> Result<(), MissingState> {
+        H::check(states)
+    }
+}
+
+struct Stateful<H, A, S> {
+    handler: H,
+    arguments: PhantomData<fn(A, S)>,
+}
+
+impl<Cx: LendContext, A, S, H: Handler<With<S, Cx>, A>> Erased<Cx> for Stateful<H, A, S> {
+    fn call(&self, cx: &mut Cx, args: &Args<'_>) -> Result<HandlerFuture, Rejection> {
+        With::lent(cx, |with| self.handler.call(with, args))
     }
 
     fn answers(&self) -> bool {

@@ -23,6 +23,7 @@ mod future;
 mod handler;
 mod protocol;
 mod state;
+mod stateful;
 
 pub use ack::{Ack, AckError, NoReply, ReplySink, decode_ack};
 pub use connect::ConnectError;
@@ -36,6 +37,7 @@ pub use handler::{BoxedHandler, EventHandler, Handler, HandlerContext, HandlerFn
 pub use socketio_macros::EventOfCore as Event;
 pub use socketio_proto::{Args, DataError, OwnedArgs, Value};
 pub use state::{State, StateMap};
+pub use stateful::{DynamicState, FromRef, HasState, LendContext, With};
 
 /// For crates that re-export all this: what the derive's output refers to, and the derives that refer to them.
 ///

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use socketio_proto::Args;
 
-use crate::{FromEvent, HandlerContext, MissingState, Rejection};
+use crate::{FromEvent, HasState, MissingState, Rejection};
 
 /// Values of any type, at most one of each. Filled while a server or client is built, only read afterwards.
 ///
@@ -82,18 +82,18 @@ impl<T> DerefMut for State<T> {
     }
 }
 
-impl<Cx: HandlerContext, T: Clone + Send + Sync + 'static> FromEvent<Cx> for State<T> {
+impl<Cx: HasState<T>, T> FromEvent<Cx> for State<T> {
     fn from_event(cx: &mut Cx, _: &Args<'_>) -> Result<Self, Rejection> {
-        cx.states().get::<T>().cloned().map(Self).ok_or_else(|| Rejection::internal(MissingState::of::<T>()))
+        cx.state().map(Self).ok_or_else(|| Rejection::internal(MissingState::of::<T>()))
     }
 
     fn check(states: &StateMap) -> Result<(), MissingState> {
-        states.get::<T>().map(|_| ()).ok_or(MissingState::of::<T>())
+        Cx::check(states)
     }
 }
 
 impl MissingState {
-    fn of<T>() -> Self {
+    pub(crate) fn of<T>() -> Self {
         Self { type_name: type_name::<T>() }
     }
 }

@@ -13,7 +13,9 @@ use engineio::{HEADROOM, Revision, Transport};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use socketio_core::{FromEvent, HandlerContext, HandlerError, NoReply, Rejection, ReplySink, StateMap};
+use socketio_core::{
+    DynamicState, FromEvent, HandlerContext, HandlerError, LendContext, NoReply, Rejection, ReplySink, StateMap, With,
+};
 use socketio_proto::Args;
 
 use crate::broadcast::frames;
@@ -50,6 +52,40 @@ pub struct DisconnectContext {
     pub(crate) description: Option<&'static str>,
 }
 
+impl DynamicState for EventContext {}
+
+impl LendContext for EventContext {
+    fn lend(&mut self) -> Self {
+        Self { socket: self.socket.clone(), sink: self.sink.take() }
+    }
+
+    fn take_back(&mut self, lent: Self) {
+        self.sink = lent.sink;
+    }
+}
+
+impl LendContext for ConnectContext {
+    fn lend(&mut self) -> Self {
+        Self { socket: self.socket.clone() }
+    }
+
+    fn take_back(&mut self, _: Self) {}
+}
+
+impl LendContext for DisconnectContext {
+    fn lend(&mut self) -> Self {
+        Self { socket: self.socket.clone(), reason: self.reason, description: self.description }
+    }
+
+    fn take_back(&mut self, _: Self) {}
+}
+
+impl<S, Cx: SocketContext> SocketContext for With<S, Cx> {
+    fn socket(&self) -> &Socket {
+        self.context().socket()
+    }
+}
+
 impl HandlerContext for EventContext {
     type Sink = AckSink;
 
@@ -64,6 +100,8 @@ impl HandlerContext for EventContext {
 
 macro_rules! unanswered {
     ($($context:ty),*) => {$(
+        impl DynamicState for $context {}
+
         impl HandlerContext for $context {
             type Sink = NoReply;
 
@@ -296,6 +334,18 @@ impl<Cx: SocketContext, T: Send + Sync + 'static> FromEvent<Cx> for MaybeExtensi
 impl FromEvent<DisconnectContext> for DisconnectReason {
     fn from_event(cx: &mut DisconnectContext, _: &Args<'_>) -> Result<Self, Rejection> {
         Ok(cx.reason)
+    }
+}
+
+impl<S> FromEvent<With<S, DisconnectContext>> for DisconnectReason {
+    fn from_event(cx: &mut With<S, DisconnectContext>, _: &Args<'_>) -> Result<Self, Rejection> {
+        Ok(cx.context().reason)
+    }
+}
+
+impl<S> FromEvent<With<S, DisconnectContext>> for DisconnectDescription {
+    fn from_event(cx: &mut With<S, DisconnectContext>, _: &Args<'_>) -> Result<Self, Rejection> {
+        Ok(Self(cx.context().description))
     }
 }
 

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 use socketio_core::{
-    Extract, FromEvent, HandlerContext, HandlerError, HandlerFn, HandlerFuture, MissingState, Rejection, StateMap,
+    DynamicState, Extract, FromEvent, HandlerContext, HandlerError, HandlerFn, HandlerFuture, LendContext,
+    MissingState, Rejection, StateMap, With,
 };
 use socketio_proto::{Args, EncodeError, OwnedArgs};
 
@@ -33,12 +34,12 @@ use crate::{Socket, lane};
     note = "middleware is an `async fn` or an `async |…| …` closure that returns `()` or `Result<(), HandlerError>`",
     note = "its arguments are extractors, such as `Socket`, `EventName` and `Next`, their types written out"
 )]
-pub trait EventMiddleware<A>: Send + Sync + 'static {
+pub trait EventMiddleware<A, Cx = EventMiddlewareContext>: Send + Sync + 'static {
     /// Extracts the arguments and calls the function.
     ///
     /// # Errors
     /// The first argument that does not fit; the event is refused.
-    fn call(&self, cx: &mut EventMiddlewareContext, args: &Args<'_>) -> Result<EventVerdictFuture, Rejection>;
+    fn call(&self, cx: &mut Cx, args: &Args<'_>) -> Result<EventVerdictFuture, Rejection>;
 
     /// Whether all state is there that the arguments ask for.
     ///
@@ -78,13 +79,13 @@ impl<E: Into<HandlerError> + Send> EventVerdict for Result<(), E> {
     }
 }
 
-impl<A, H> EventMiddleware<A> for H
+impl<A, Cx, H> EventMiddleware<A, Cx> for H
 where
     H: HandlerFn<A> + Send + Sync + 'static,
-    A: Extract<EventMiddlewareContext>,
+    A: Extract<Cx>,
     H::Output: Future<Output: EventVerdict> + Send + 'static,
 {
-    fn call(&self, cx: &mut EventMiddlewareContext, args: &Args<'_>) -> Result<EventVerdictFuture, Rejection> {
+    fn call(&self, cx: &mut Cx, args: &Args<'_>) -> Result<EventVerdictFuture, Rejection> {
         let future = self.apply(A::extract(cx, args)?);
         Ok(Box::pin(async move { future.await.verdict() }))
     }
@@ -106,6 +107,18 @@ impl EventMiddlewareContext {
     /// The rest of the way, for a middleware that is a value; `None` the second time. Left here, it runs afterwards.
     pub fn take_next(&mut self) -> Option<Next> {
         self.next.take()
+    }
+}
+
+impl DynamicState for EventMiddlewareContext {}
+
+impl LendContext for EventMiddlewareContext {
+    fn lend(&mut self) -> Self {
+        Self { socket: self.socket.clone(), ack: Arc::clone(&self.ack), next: self.next.take() }
+    }
+
+    fn take_back(&mut self, lent: Self) {
+        self.next = lent.next;
     }
 }
 
@@ -242,6 +255,12 @@ impl FromEvent<EventMiddlewareContext> for Next {
     }
 }
 
+impl<S> FromEvent<With<S, EventMiddlewareContext>> for Next {
+    fn from_event(cx: &mut With<S, EventMiddlewareContext>, args: &Args<'_>) -> Result<Self, Rejection> {
+        Self::from_event(cx.context_mut(), args)
+    }
+}
+
 impl Way {
     async fn go(self, args: Arc<OwnedArgs>) -> Result<(), HandlerError> {
         let Self { socket, ack, own, index } = self;
@@ -315,6 +334,13 @@ impl AckSlot {
 pub(crate) struct BoxedEventMiddleware(Arc<dyn Erased>);
 
 impl BoxedEventMiddleware {
+    /// Of one that wants its context with a state.
+    pub(crate) fn stateful<S: 'static, A: 'static>(
+        middleware: impl EventMiddleware<A, With<S, EventMiddlewareContext>>,
+    ) -> Self {
+        Self(Arc::new(Stateful { middleware, arguments: PhantomData::<fn(A, S)> }))
+    }
+
     pub(crate) fn new<A: 'static>(middleware: impl EventMiddleware<A>) -> Self {
         Self(Arc::new(Typed { middleware, arguments: PhantomData::<fn(A)> }))
     }
@@ -327,6 +353,21 @@ impl BoxedEventMiddleware {
 trait Erased: Send + Sync {
     fn call(&self, cx: &mut EventMiddlewareContext, args: &Args<'_>) -> Result<EventVerdictFuture, Rejection>;
     fn check(&self, states: &StateMap) -> Result<(), MissingState>;
+}
+
+struct Stateful<M, A, S> {
+    middleware: M,
+    arguments: PhantomData<fn(A, S)>,
+}
+
+impl<A, S, M: EventMiddleware<A, With<S, EventMiddlewareContext>>> Erased for Stateful<M, A, S> {
+    fn call(&self, cx: &mut EventMiddlewareContext, args: &Args<'_>) -> Result<EventVerdictFuture, Rejection> {
+        With::lent(cx, |with| self.middleware.call(with, args))
+    }
+
+    fn check(&self, states: &StateMap) -> Result<(), MissingState> {
+        M::check(states)
+    }
 }
 
 struct Typed<M, A> {

@@ -64,6 +64,7 @@ mod reliable;
 mod remote;
 mod room_events;
 mod socket;
+mod stateful;
 mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -95,6 +96,7 @@ pub use recovery::{ExpiredSession, RecoveryOptions, SessionEnd};
 pub use reliable::{Delivery, DeliveryError, ReliableEmitter};
 pub use remote::{RemoteHandshake, RemoteSocket};
 pub use socket::{Socket, SocketEmitter};
+pub use stateful::StatefulNamespace;
 pub use stats::Stats;
 
 #[doc(no_inline)]
@@ -116,8 +118,9 @@ pub use socketio_core::describe;
 #[doc(inline)]
 pub use socketio_core::event::Event;
 pub use socketio_core::{
-    AckError, Args, ConnectError, Data, DataError, EventHandler, EventName, FromEvent, Handler, HandlerContext,
-    HandlerError, MissingState, OrError, OwnedArgs, Rejection, Reply, State, StateMap, TryData, Value, event, events,
+    AckError, Args, ConnectError, Data, DataError, EventHandler, EventName, FromEvent, FromRef, Handler,
+    HandlerContext, HandlerError, MissingState, OrError, OwnedArgs, Rejection, Reply, State, StateMap, TryData, Value,
+    event, events,
 };
 pub use socketio_proto::{
     AnyParser, DynChunk, DynDecoder, DynPacket, EncodeError, Message, PacketKind, Parser, Spread, Violation,

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::pin::Pin;
 
-use socketio_core::{ConnectError, Extract, HandlerFn, MissingState, Rejection, StateMap};
+use socketio_core::{ConnectError, Extract, HandlerFn, MissingState, Rejection, StateMap, With};
 use socketio_proto::Args;
 
 use crate::context::ConnectContext;
@@ -27,12 +27,12 @@ pub type VerdictFuture = Pin<Box<dyn Future<Output = Verdict> + Send + 'static>>
     note = "middleware is an `async fn` or an `async |…| …` closure that returns `Result<(), ConnectError>`",
     note = "its arguments are extractors, such as `Socket` and `Auth<T>`, their types written out"
 )]
-pub trait Middleware<A>: Send + Sync + 'static {
+pub trait Middleware<A, Cx = ConnectContext>: Send + Sync + 'static {
     /// Extracts the arguments and calls the function.
     ///
     /// # Errors
     /// The first argument that does not fit; the client is refused.
-    fn call(&self, cx: &mut ConnectContext, args: &Args<'_>) -> Result<VerdictFuture, Rejection>;
+    fn call(&self, cx: &mut Cx, args: &Args<'_>) -> Result<VerdictFuture, Rejection>;
 
     /// Whether all state is there that the arguments ask for.
     ///
@@ -41,14 +41,14 @@ pub trait Middleware<A>: Send + Sync + 'static {
     fn check(states: &StateMap) -> Result<(), MissingState>;
 }
 
-impl<A, E, H> Middleware<A> for H
+impl<A, Cx, E, H> Middleware<A, Cx> for H
 where
     H: HandlerFn<A> + Send + Sync + 'static,
-    A: Extract<ConnectContext>,
+    A: Extract<Cx>,
     H::Output: Future<Output = Result<(), E>> + Send + 'static,
     E: Into<ConnectError> + Send + 'static,
 {
-    fn call(&self, cx: &mut ConnectContext, args: &Args<'_>) -> Result<VerdictFuture, Rejection> {
+    fn call(&self, cx: &mut Cx, args: &Args<'_>) -> Result<VerdictFuture, Rejection> {
         let future = self.apply(A::extract(cx, args)?);
         Ok(Box::pin(async move { future.await.map_err(Into::into) }))
     }
@@ -61,6 +61,11 @@ where
 pub(crate) struct BoxedMiddleware(Box<dyn Erased>);
 
 impl BoxedMiddleware {
+    /// Of one that wants its context with a state.
+    pub(crate) fn stateful<S: 'static, A: 'static>(middleware: impl Middleware<A, With<S, ConnectContext>>) -> Self {
+        Self(Box::new(Stateful { middleware, arguments: PhantomData::<fn(A, S)> }))
+    }
+
     pub(crate) fn new<A: 'static>(middleware: impl Middleware<A>) -> Self {
         Self(Box::new(Typed { middleware, arguments: PhantomData::<fn(A)> }))
     }
@@ -77,6 +82,21 @@ impl BoxedMiddleware {
 trait Erased: Send + Sync {
     fn call(&self, cx: &mut ConnectContext, args: &Args<'_>) -> Result<VerdictFuture, Rejection>;
     fn check(&self, states: &StateMap) -> Result<(), MissingState>;
+}
+
+struct Stateful<M, A, S> {
+    middleware: M,
+    arguments: PhantomData<fn(A, S)>,
+}
+
+impl<A, S, M: Middleware<A, With<S, ConnectContext>>> Erased for Stateful<M, A, S> {
+    fn call(&self, cx: &mut ConnectContext, args: &Args<'_>) -> Result<VerdictFuture, Rejection> {
+        With::lent(cx, |with| self.middleware.call(with, args))
+    }
+
+    fn check(&self, states: &StateMap) -> Result<(), MissingState> {
+        M::check(states)
+    }
 }
 
 struct Typed<M, A> {

@@ -18,7 +18,7 @@ use crate::outgoing::OutgoingListener;
 use crate::peers::ServerEventContext;
 use crate::recovery::{ExpiredSession, ExpiryHook};
 use crate::room_events::RoomHook;
-use crate::{BuildError, Limits, NamespaceHandle, RoomEvent, Socket};
+use crate::{BuildError, Limits, NamespaceHandle, RoomEvent, Socket, StatefulNamespace};
 
 /// A namespace: what is done with the sockets that connect to it.
 ///
@@ -87,6 +87,18 @@ impl Namespace {
             name.insert(0, '/');
         }
         Self { name: name.into(), table: Table::default(), states: StateMap::new(), on_error: None, rule: None }
+    }
+
+    /// A namespace whose handlers take parts of one state, which the compiler checks; see [`StatefulNamespace`].
+    ///
+    /// With [`state`](Self::state) it is checked when the server is built.
+    pub fn stateful<S: Send + Sync + 'static>(name: impl Into<String>) -> StatefulNamespace<S> {
+        StatefulNamespace::new(Self::new(name))
+    }
+
+    /// Makes any namespace one whose further handlers take parts of one state, a [pattern](Self::pattern) for example.
+    pub fn into_stateful<S: Send + Sync + 'static>(self) -> StatefulNamespace<S> {
+        StatefulNamespace::new(self)
     }
 
     /// All namespaces whose names fit a pattern, such as `/project/{id}`: a *dynamic* namespace.
@@ -363,7 +375,7 @@ impl Table {
         self.names.get(event).copied()
     }
 
-    fn entry(&mut self, event: &str) -> &mut Entry {
+    pub(crate) fn entry(&mut self, event: &str) -> &mut Entry {
         let Self { names, entries, .. } = self;
         let index = *names.entry(event.into()).or_insert_with(|| {
             entries.push(Entry::default());

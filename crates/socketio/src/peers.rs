@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use socketio_core::{AckError, FromEvent, HandlerContext, HandlerError, Rejection, ReplySink, StateMap, decode_ack};
+use socketio_core::{
+    AckError, DynamicState, FromEvent, HandlerContext, HandlerError, Rejection, ReplySink, StateMap, decode_ack,
+};
 use socketio_proto::{Args, EncodeError, OwnedArgs};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -223,6 +225,8 @@ impl ReplySink for ServerSink {
         }
     }
 }
+
+impl DynamicState for ServerEventContext {}
 
 impl HandlerContext for ServerEventContext {
     type Sink = ServerSink;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use serde::Serialize;
-use socketio_core::{BoxedHandler, Handler, HandlerContext, OwnedArgs, ReplySink, StateMap};
+use socketio_core::{BoxedHandler, DynamicState, Handler, HandlerContext, OwnedArgs, ReplySink, StateMap};
 use socketio_proto::AnyParser;
 
 /// What was sent as the acknowledgement, as it goes over the wire.
@@ -34,6 +34,8 @@ pub(crate) struct Dispatch {
     pub(crate) sink: Option<Wire>,
     pub(crate) states: StateMap,
 }
+
+impl DynamicState for Dispatch {}
 
 impl HandlerContext for Dispatch {
     type Sink = Wire;

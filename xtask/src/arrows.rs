@@ -19,6 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("socketio-postgres", &["socketio-adapter"]),
     ("socketio-auth", &["socketio", "socketio-core"]),
     ("socketio-admin", &["socketio", "socketio-core"]),
+    ("socketio-heap", &[]),
     ("socketio-cli", EVERYTHING_BELOW_THE_CLI),
     (TESTKIT, EVERYTHING_BELOW_THE_CLI),
     ("xtask", &[]),
@@ -37,6 +38,7 @@ const EVERYTHING_BELOW_THE_CLI: &[&str] = &[
     "socketio-postgres",
     "socketio-auth",
     "socketio-admin",
+    "socketio-heap",
 ];
 
 /// Everybody's tests may use it, nobody's library.

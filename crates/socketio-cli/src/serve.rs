@@ -5,7 +5,8 @@ use std::{io, io::Write, time::Duration};
 use engineio_proto::{cors::Cors, origin::Hosts};
 use serde_json::json;
 use socketio::SocketIo;
-use tokio::net::TcpListener;
+use socketio_heap::Waves;
+use tokio::{net::TcpListener, time::MissedTickBehavior};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
@@ -16,6 +17,8 @@ use crate::{
 
 /// How long clients are given to hear of the end. Stock clients need one round trip.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether many clients have left.
+const LOOK_FOR_WAVES: Duration = Duration::from_secs(2);
 
 /// Serves until a signal ends it.
 ///
@@ -83,12 +86,14 @@ async fn serve(settings: Settings) -> Result<(), Problem> {
         }
     };
     say.listening(&address.to_string(), &settings.path);
+    let tidying = tokio::spawn(give_memory_back(io.clone()));
     tokio::select! {
         ended = serving => {
             ended.map_err(|error| Problem(format!("cannot listen on {address} any more: {error}")))?;
         }
         () = signals.next() => {}
     }
+    tidying.abort();
     let sessions = io.engine().sessions();
     say.closing(sessions);
     tokio::select! {
@@ -98,6 +103,20 @@ async fn serve(settings: Settings) -> Result<(), Problem> {
     }
     say.closed();
     Ok(())
+}
+
+/// Returns the memory of many clients that have left to the operating system.
+async fn give_memory_back(io: SocketIo) {
+    let mut waves = Waves::default();
+    let mut often = tokio::time::interval(LOOK_FOR_WAVES);
+    often.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        often.tick().await;
+        if waves.has_left(io.engine().sessions()) {
+            // Away from the workers: it takes some milliseconds.
+            let _ = tokio::task::spawn_blocking(socketio_heap::give_back).await;
+        }
+    }
 }
 
 /// Words for people go to stderr; with `--json`, events for programs to stdout.

@@ -62,6 +62,7 @@ async fn serve(port: u16, axum: bool, tls: Option<Tls>) -> Result<(), Box<dyn st
     let io = io.build()?;
     let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
     println!("listening on {}", listener.local_addr()?.port());
+    tokio::spawn(give_memory_back(io.clone()));
     if let Some(tls) = tls {
         io.engine().serve_tls(listener, engineio::NotFound, tls).await?;
     } else if axum {
@@ -70,6 +71,17 @@ async fn serve(port: u16, axum: bool, tls: Option<Tls>) -> Result<(), Box<dyn st
         io.engine().serve(listener, engineio::NotFound).await?;
     }
     Ok(())
+}
+
+/// As `sio serve` does.
+async fn give_memory_back(io: SocketIo) {
+    let mut waves = socketio_heap::Waves::default();
+    loop {
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        if waves.has_left(io.engine().sessions()) {
+            let _ = tokio::task::spawn_blocking(socketio_heap::give_back).await;
+        }
+    }
 }
 
 fn events(name: String) -> Namespace {

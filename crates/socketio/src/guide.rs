@@ -33,6 +33,9 @@ mod typed_events {}
 #[doc = include_str!("../../../docs/testing-your-server.md")]
 mod testing_your_server {}
 
+#[doc = include_str!("../../../docs/migrating-from-socketioxide.md")]
+mod migrating_from_socketioxide {}
+
 #[doc = include_str!("../../../docs/migrating-from-node.md")]
 mod migrating_from_node {}
 

@@ -147,6 +147,41 @@ fn every_reason_and_code_is_explained() {
 }
 
 #[test]
+fn the_book_has_every_page_and_builds() {
+    let summary = read("docs/SUMMARY.md");
+    let listed: Vec<&str> = summary.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    let mut pages: Vec<String> = files(&["docs"], "md")
+        .iter()
+        .filter_map(|page| page.file_name()?.to_str().map(str::to_owned))
+        .filter(|name| name != "SUMMARY.md")
+        .collect();
+    pages.sort();
+    let mut sorted = listed.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, pages, "docs/SUMMARY.md lists every page once");
+    let guide = read("docs/README.md");
+    let in_order: Vec<&str> = guide.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    let in_order: Vec<&str> = in_order.into_iter().filter(|link| link.ends_with(".md")).collect();
+    assert_eq!(in_order, listed[1..], "docs/README.md and docs/SUMMARY.md have the same order");
+
+    // As `cargo doc` is not needed to test a crate, mdBook is not needed to test the guide; where it is there, it is used.
+    let target = std::env::temp_dir().join(format!("book-{}", std::process::id()));
+    let book =
+        std::process::Command::new("mdbook").arg("build").arg("-d").arg(&target).arg(root().join("docs")).output();
+    match book {
+        Err(_) => println!("mdbook is not installed: the book was not built"),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success() && !said.contains("WARN") && !said.contains("ERROR"), "{said}");
+            for page in &listed[1..] {
+                assert!(target.join(page.replace(".md", ".html")).exists(), "{page}");
+            }
+            fs::remove_dir_all(&target).unwrap();
+        }
+    }
+}
+
+#[test]
 fn every_link_leads_somewhere() {
     let mut links = 0;
     for document in documents() {

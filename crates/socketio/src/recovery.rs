@@ -458,13 +458,15 @@ impl NspRecovery {
             None => book.store.take(pid, now),
         };
         let (session, error) = match session {
-            Ok(session) => match self.missed(&book, &session, offset.as_deref(), nsp) {
-                Ok(_) => {
-                    book.returning += 1;
-                    return Some((pid.into(), Former { session, offset }));
+            Ok(session) => {
+                match self.missed(&book, &session, offset.as_deref(), nsp, nsp.env.limits.send_queue_bytes / 2) {
+                    Ok(_) => {
+                        book.returning += 1;
+                        return Some((pid.into(), Former { session, offset }));
+                    }
+                    Err(error) => (Some(session), error),
                 }
-                Err(error) => (Some(session), error),
-            },
+            }
             Err(error) => (None, error),
         };
         drop(book);
@@ -476,16 +478,16 @@ impl NspRecovery {
         None
     }
 
-    /// What a client has missed, if that is not more than its queue can take beside other things.
+    /// What a client has missed, if that is not more than so many bytes and half of the packets that its queue takes.
     fn missed(
         &self,
         book: &Book,
         session: &Session<Kept>,
         offset: Option<&str>,
         nsp: &Nsp,
+        bytes: usize,
     ) -> Result<socketio_adapter::recovery::Missed<Frames>, NotRecoverable> {
-        let limits = &nsp.env.limits;
-        let (packets, bytes) = (limits.send_queue_packets / 2, limits.send_queue_bytes / 2);
+        let packets = nsp.env.limits.send_queue_packets / 2;
         let missed = book.store.missed(session, offset, packets, bytes)?;
         match missed.packets.iter().map(|frames| frames.len()).sum::<usize>() > packets {
             true => Err(NotRecoverable::TooMuch),
@@ -625,7 +627,11 @@ impl SocketInner {
             return Ok(Some(Admission { book, missed: Vec::new(), rooms: None, reliable: None }));
         };
         book.returning = book.returning.saturating_sub(1);
-        match recovery.missed(&book, &former.session, former.offset.as_deref(), &self.nsp) {
+        // Other namespaces of the connection may have come back just now. Over the limit of its queue it would be closed,
+        // and again when it comes again.
+        let (limit, queued) = (self.nsp.env.limits.send_queue_bytes, self.client.session.queued_bytes());
+        let bytes = (limit - limit / 4).saturating_sub(queued);
+        match recovery.missed(&book, &former.session, former.offset.as_deref(), &self.nsp, bytes) {
             Ok(missed) => {
                 let (_, rooms, kept, track) = former.session.into_track();
                 state.track = track;

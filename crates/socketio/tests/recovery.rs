@@ -392,6 +392,46 @@ async fn a_client_that_missed_more_than_its_queue_holds_starts_anew() {
 }
 
 #[tokio::test]
+async fn what_several_namespaces_missed_together_does_not_close_the_connection_for_ever() {
+    const NAMES: [&str; 3] = ["/a", "/b", "/c"];
+    let mut limits = Limits::default();
+    limits.send_queue_bytes = 100_000;
+    let builder = recoverable(RecoveryOptions::default()).limits(limits);
+    let server = serve(NAMES.iter().fold(builder, |builder, name| builder.namespace(Namespace::new(*name)))).await;
+    let mut client = Client::open(server.addr).await;
+    let mut secrets = Vec::new();
+    for name in NAMES {
+        client.send(&format!("0{name},")).await;
+        let answer = client.text().await;
+        secrets.push(answer.split("\"pid\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned());
+    }
+    drop(client);
+    eventually("all are away", || NAMES.iter().all(|name| server.io.of(name).away() == 1)).await;
+    for name in NAMES {
+        server.io.of(name).emit("much", "x".repeat(45_000));
+    }
+    // It reads nothing while it asks: together they are more than the queue takes. After some attempts it is in.
+    for attempt in 0..4 {
+        let mut client = Client::open(server.addr).await;
+        let asks: Vec<_> =
+            NAMES.iter().zip(&secrets).map(|(name, pid)| format!("0{name},{{\"pid\":\"{pid}\"}}")).collect();
+        client.send_all(&asks.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let mut answers = 0;
+        loop {
+            match client.next().await {
+                Msg::Text(text) => answers += usize::from(text.starts_with('0')),
+                _ => break,
+            }
+            if answers == NAMES.len() {
+                return;
+            }
+        }
+        println!("attempt {attempt}: {answers} answers");
+    }
+    panic!("the client never gets in");
+}
+
+#[tokio::test]
 async fn middleware_is_passed_over_or_may_refuse() {
     for skip in [true, false] {
         let log = Log::default();
@@ -545,5 +585,85 @@ struct Connects;
 impl DynDecoder for Connects {
     fn add(&mut self, _: Message<'_>) -> Result<Option<DynPacket>, Violation> {
         Ok(Some(DynPacket { kind: PacketKind::Connect, namespace: "/".to_owned(), id: None, data: None }))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn events_of_many_tasks_reach_everybody_once_in_the_order_of_their_offsets() {
+    const TASKS: usize = 4;
+    const EVENTS: usize = 300;
+    let log = Log::default();
+    let server = start(&log).await;
+    let mut clients = Vec::new();
+    for number in 0..4 {
+        let (client, id, pid) = join(&server, "").await;
+        server.io.of("/").socket(&id).unwrap().join("room");
+        clients.push((client, id, pid, number));
+    }
+    let readers: Vec<_> = clients
+        .into_iter()
+        .map(|(mut client, id, pid, number)| {
+            let addr = server.addr;
+            tokio::spawn(async move {
+                let (mut events, mut last) = (vec![0; TASKS], None);
+                let (mut seen, mut position) = (0, 0);
+                while events.iter().any(|next| *next < EVENTS) {
+                    let text = client.text().await;
+                    let rest = text.strip_prefix(r#"2["event","#).unwrap_or_else(|| panic!("{text}"));
+                    let mut numbers = rest.split(',').map(|number| number.parse::<usize>());
+                    let (Some(Ok(task)), Some(Ok(index))) = (numbers.next(), numbers.next()) else { panic!("{text}") };
+                    assert_eq!(index, events[task], "client {number}, task {task}");
+                    events[task] += 1;
+                    let own = offset(&text);
+                    assert!(place(&own) > position, "{own} after {last:?}");
+                    position = place(&own);
+                    last = Some(own);
+                    seen += 1;
+                    // Some come back now and then, over a new connection, whatever the server knows of the old one.
+                    if number % 2 == 1 && seen % 100 == 0 {
+                        let auth = claim(&pid, last.as_deref().unwrap());
+                        let mut next = Client::open(addr).await;
+                        next.send(&format!("0{auth}")).await;
+                        let answer = next.text().await;
+                        assert!(answer.contains(&id), "client {number}: {answer}");
+                        client = next;
+                    }
+                }
+                client
+            })
+        })
+        .collect();
+    let emitters: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let io = server.io.clone();
+            tokio::spawn(async move {
+                for index in 0..EVENTS {
+                    let sent = match index % 2 {
+                        0 => io.emit("event", (task, index)),
+                        _ => io.to("room").emit("event", (task, index)),
+                    };
+                    assert!(sent.is_ok());
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for task in emitters {
+        task.await.unwrap();
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+
+    /// The number of an offset.
+    fn place(offset: &str) -> u64 {
+        let digit = |byte: u8| match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'-' => 62,
+            _ => 63,
+        };
+        offset.bytes().skip(6).fold(0, |number, byte| number << 6 | u64::from(digit(byte)))
     }
 }

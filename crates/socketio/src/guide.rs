@@ -27,6 +27,9 @@ mod options {}
 #[doc = include_str!("../../../docs/deployment.md")]
 mod deployment {}
 
+#[doc = include_str!("../../../docs/performance.md")]
+mod performance {}
+
 #[doc = include_str!("../../../docs/typed-events.md")]
 mod typed_events {}
 

@@ -28,7 +28,8 @@
 //!
 //! How it works inside: `connection` is one client on its session's task, `lane` the order of one socket's handlers,
 //! `leave` its end, `acks` what clients owe, `broadcast` from arguments to frames, `recovery` clients that come back, `reliable`
-//! events that are repeated.
+//! events that are repeated, `dynamic` namespaces that are made while the server runs, `event_middleware` what stands before
+//! handlers, `peers` what servers tell each other, `fault` all that goes wrong.
 
 mod acks;
 mod broadcast;

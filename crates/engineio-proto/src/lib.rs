@@ -5,9 +5,11 @@
 //! parameters, so a table test reaches every rule. The network half is the `engineio` crate.
 //!
 //! Where to look: [`Packet`](packet::Packet) and [`payload`] for the codecs, [`ws`] for WebSocket, [`request`] for what a
-//! server accepts, [`Session`](session::Session) for the life of one client, [`Limits`] for every bound.
+//! server accepts, [`Session`](session::Session) for the life of one client, [`client::Session`] for the same seen from
+//! the other side, [`Limits`] for every bound.
 
 pub mod batch;
+pub mod client;
 pub mod cors;
 pub mod frame;
 pub mod jsonp;

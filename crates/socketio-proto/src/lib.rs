@@ -8,6 +8,7 @@
 //! * [`Packet`] and [`Args`] are what a decoder yields: arguments stay undecoded until somebody asks for a type.
 //! * [`Value`] is the dynamic form of any argument, with binary as a case of its own.
 //! * [`Connection`] is the server's side of one client: which namespaces are joined, what closes the connection.
+//! * [`ClientConnection`] is the client's side of one server, [`Backoff`] how long to wait before the next attempt.
 //! * [`Acks`] remembers which answers are awaited, [`Limits`] holds every bound.
 
 // What the network sends must not be able to panic us.
@@ -26,6 +27,7 @@
 mod acks;
 mod args;
 mod attached;
+mod client;
 mod connection;
 mod de;
 mod error;
@@ -45,6 +47,7 @@ use smallvec::SmallVec;
 
 pub use acks::{Acks, TooManyAcks};
 pub use args::{Args, OwnedArgs, Payload, is_reserved_event};
+pub use client::{Backoff, ClientConnection, ClientDecision};
 pub use connection::{
     Connection, Decision, INVALID_NAMESPACE, JOIN_TIMEOUT, Slot, TOO_MANY_NAMESPACES, TimedOut, is_valid_namespace,
 };

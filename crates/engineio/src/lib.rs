@@ -40,6 +40,7 @@ pub use engineio_proto::{
 };
 pub use fanout::Fanout;
 pub use handshake::Handshake;
+pub use listen::bind;
 pub use options::{Cookie, HookFuture, InvalidOption, Options};
 pub use server::{Builder, Server, Stats};
 pub use service::{EngineLayer, EngineService, NotFound, PeerAddr, RefusedRequest, Secure, ServiceFuture};

@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, ToSocketAddrs},
+    net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs},
 };
 use tower_service::Service;
 
@@ -33,6 +33,33 @@ use crate::{Tls, http2};
 /// The pause after an `accept` that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How many connections may wait to be accepted. The system clamps it (Linux: `net.core.somaxconn`, 4,096 by default).
+const BACKLOG: u32 = 4_096;
+
+/// Binds a listener with room for many clients that come at once, after a restart for example: 4,096 connections may wait to
+/// be accepted, where tokio's own `TcpListener::bind` asks for fewer. `SO_REUSEADDR` is set but on Windows.
+///
+/// # Errors
+/// When the address cannot be resolved or bound; that of the last one tried.
+pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
+    let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the address resolves to nothing");
+    for addr in tokio::net::lookup_host(addr).await? {
+        let bound = (|| {
+            let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            if cfg!(not(windows)) {
+                socket.set_reuseaddr(true)?;
+            }
+            socket.bind(addr)?;
+            socket.listen(BACKLOG)
+        })();
+        match bound {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
 impl<A: Application> Server<A> {
     /// Serves on an address until the future is dropped. Everything but Engine.IO is answered with 404.
     ///
@@ -42,7 +69,7 @@ impl<A: Application> Server<A> {
     /// # Cancel safety
     /// Dropping the future stops accepting; sessions that exist go on.
     pub async fn listen(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
-        self.serve(TcpListener::bind(addr).await?, NotFound).await
+        self.serve(bind(addr).await?, NotFound).await
     }
 
     /// Serves a listener; what is not Engine.IO goes to `fallback`, any tower service over hyper's bodies.
@@ -89,7 +116,7 @@ impl<A: Application> Server<A> {
     /// As [`listen`](Self::listen).
     #[cfg(feature = "tls")]
     pub async fn listen_tls(&self, addr: impl ToSocketAddrs, tls: Tls) -> io::Result<()> {
-        self.serve_tls(TcpListener::bind(addr).await?, NotFound, tls).await
+        self.serve_tls(bind(addr).await?, NotFound, tls).await
     }
 
     /// Serves a listener over TLS; what is not Engine.IO goes to `fallback`. Requests carry [`Secure`] in their extensions.

@@ -6,7 +6,7 @@ use engineio_proto::{cors::Cors, origin::Hosts};
 use serde_json::json;
 use socketio::SocketIo;
 use socketio_heap::Waves;
-use tokio::{net::TcpListener, time::MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
@@ -68,7 +68,7 @@ async fn serve(settings: Settings) -> Result<(), Problem> {
     let io = builder.build().map_err(|error| Problem(error.to_string()))?;
 
     let mut signals = Signals::new().map_err(|error| Problem(format!("cannot listen for signals: {error}")))?;
-    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
+    let listener = engineio::bind(settings.listen).await.map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => " (another program listens there; try another port with --listen)",
             io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges; try --listen 127.0.0.1:3000)",

@@ -427,9 +427,6 @@ async def disconnect():
         key = f"{how} {client.got('hello')[0][0]}"
         await client.call("remember", key)
         if how == "client":
-            # Over polling, this client never writes again when it is told to disconnect while a POST of its own is open, and
-            # the answer to its call may overtake that of the POST which asked.
-            await asyncio.sleep(0.2)
             await client.io.disconnect()
         else:
             await client.emit("bye", how)

@@ -60,8 +60,6 @@ pub(crate) struct Driver<A: Application> {
     over: Option<Instant>,
     /// The application knows that the session is over.
     announced: bool,
-    /// A POST was answered in this round.
-    posted: bool,
     /// The machine was told that the application takes no more.
     blocked: bool,
 }
@@ -109,7 +107,6 @@ impl<A: Application> Driver<A> {
             sleeping: false,
             over: None,
             announced: false,
-            posted: false,
             blocked: false,
         }
     }
@@ -123,11 +120,6 @@ impl<A: Application> Driver<A> {
             let now = Instant::now();
             self.begin(cx, now);
             let mut more = self.read_all(cx, now);
-            if std::mem::take(&mut self.posted) {
-                // The POST gets its answer before the poll gets what came of it: some clients that are told to disconnect
-                // by an acknowledgement never write again while their last POST is open.
-                break;
-            }
             if self.over.is_none()
                 && let Some(connection) = &mut self.connection
             {
@@ -347,7 +339,6 @@ impl<A: Application> Driver<A> {
         let mut core = self.session.0.lock();
         core.machine.on_post_done(ticket);
         core.put_post_result(ticket, result);
-        self.posted = true;
         true
     }
 
@@ -406,6 +397,9 @@ impl<A: Application> Driver<A> {
         let shared = self.session.0.clone();
         let mut core = shared.lock();
         core.output = false;
+        if core.holds_answers() {
+            return false;
+        }
         loop {
             let writable = self.socket.as_ref().is_none_or(SocketLink::has_room);
             let Some(output) = core.machine.poll(now.into_std(), writable) else { break };

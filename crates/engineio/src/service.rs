@@ -404,6 +404,7 @@ impl<A: Application> Engine<A> {
                     core.wake();
                     return with_headers(empty(StatusCode::BAD_REQUEST), answering.headers);
                 }
+                Ok(ticket) if core.holds_answers() => Ok(ticket),
                 Ok(ticket) => match core.machine.answer_poll(now) {
                     Some(Output::AnswerPoll { payload, compress, .. }) => {
                         core.wake_drained();
@@ -498,7 +499,9 @@ impl<A: Application> Engine<A> {
         guard.armed = false;
         {
             let mut core = shared.lock();
-            core.requests().post = Some(PostedBody { ticket, body, binary });
+            let requests = core.requests();
+            requests.awaited = Some(ticket);
+            requests.post = Some(PostedBody { ticket, body, binary });
             core.wake();
         }
         match (PostedWait { shared: shared.clone(), ticket }).await {
@@ -668,7 +671,7 @@ impl Drop for ParkedPoll {
     }
 }
 
-/// A POST whose body is with the session's task.
+/// A POST whose body is with the session's task. Until it has its answer, polls wait for theirs.
 struct PostedWait {
     shared: Arc<Shared>,
     ticket: Ticket,
@@ -682,6 +685,7 @@ impl Future for PostedWait {
         let gone = core.task_gone;
         let requests = core.requests();
         if let Some((_, result)) = requests.post_result.take_if(|(ticket, _)| *ticket == self.ticket) {
+            core.wake();
             core.tidy();
             return Poll::Ready(result);
         }
@@ -690,6 +694,20 @@ impl Future for PostedWait {
         }
         requests.post_waker = Some((self.ticket, cx.waker().clone()));
         Poll::Pending
+    }
+}
+
+impl Drop for PostedWait {
+    fn drop(&mut self) {
+        let mut core = self.shared.lock();
+        let Some(requests) = core.requests.as_deref_mut() else { return };
+        requests.awaited.take_if(|ticket| *ticket == self.ticket);
+        // Its client has not waited for it.
+        let untaken = requests.post_result.take_if(|(ticket, _)| *ticket == self.ticket).is_some();
+        core.tidy();
+        if untaken {
+            core.wake();
+        }
     }
 }
 

@@ -84,6 +84,8 @@ pub(crate) struct Requests {
     pub(crate) answer: Option<(Ticket, PollAnswer)>,
     pub(crate) poll_waker: Option<(Ticket, Waker)>,
     pub(crate) post: Option<PostedBody>,
+    /// The POST whose sender still waits for its answer.
+    pub(crate) awaited: Option<Ticket>,
     pub(crate) post_result: Option<(Ticket, PostResult)>,
     pub(crate) post_waker: Option<(Ticket, Waker)>,
     pub(crate) candidate: Option<Box<SocketLink>>,
@@ -94,6 +96,7 @@ impl Requests {
         self.answer.is_none()
             && self.poll_waker.is_none()
             && self.post.is_none()
+            && self.awaited.is_none()
             && self.post_result.is_none()
             && self.post_waker.is_none()
             && self.candidate.is_none()
@@ -355,10 +358,21 @@ impl Core {
     /// Tells the request that waits what became of its body.
     pub(crate) fn put_post_result(&mut self, ticket: Ticket, result: PostResult) {
         let requests = self.requests();
+        if requests.awaited != Some(ticket) {
+            // Its sender has gone meanwhile.
+            return;
+        }
         requests.post_result = Some((ticket, result));
         if let Some((_, waker)) = requests.post_waker.take() {
             waker.wake();
         }
+    }
+
+    /// Whether polls are not answered now: a POST gets its answer before the poll gets what came of it. Some clients that are
+    /// told to disconnect by an acknowledgement never write again while their last POST is open.
+    pub(crate) fn holds_answers(&self) -> bool {
+        self.requests.as_deref().is_some_and(|requests| requests.post_result.is_some())
+            && self.machine.transport() == Transport::Polling
     }
 
     /// Wakes the requests that wait for something that will never come.

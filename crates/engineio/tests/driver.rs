@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, task::Poll, time::Duration};
 
 use common::{World, frame, sid_of};
 use engineio::CloseReason;
@@ -42,6 +42,51 @@ async fn polling_carries_messages_both_ways() {
     let polled = world.connect(1 << 16).get(&query).await;
     assert_eq!(polled.body, "4a\x1e4b");
     assert!(polled.head.contains("text/plain; charset=UTF-8") && polled.head.contains("no-store"), "{}", polled.head);
+}
+
+/// What becomes of a POST whose packets are with the session already.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Post {
+    Answered,
+    /// Given up by its client before the session's task looked at it, or after.
+    GoneBefore,
+    GoneAfter,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_waits_until_the_post_that_led_to_its_answer_has_its_own() {
+    for fate in [Post::Answered, Post::GoneBefore, Post::GoneAfter] {
+        let world = World::new(|builder| builder);
+        let sid = world.open().await;
+        let query = format!("EIO=4&transport=polling&sid={sid}");
+        let mut poller = world.connect(1 << 16);
+        poller.send_get(&query).await;
+        sleep(SECOND).await;
+        let request = http::Request::post(format!("/engine.io/?{query}")).header("host", "h");
+        let request = request.body(http_body_util::Full::new(bytes::Bytes::from_static(b"4echo:a"))).unwrap();
+        let mut post = Box::pin(tower_service::Service::call(&mut world.server.service(), request));
+        assert!(poll_once(&mut post).await.is_pending(), "the body is with the session's task");
+        match fate {
+            Post::GoneBefore => drop(post),
+            Post::Answered | Post::GoneAfter => {
+                let early = timeout(SECOND, poller.answer()).await;
+                assert!(early.is_err(), "{early:?}");
+                assert_eq!(world.seen.take_messages(), ["echo:a"]);
+                if fate == Post::Answered {
+                    assert_eq!(post.await.unwrap().status(), 200);
+                } else {
+                    drop(post);
+                }
+            }
+        }
+        let answer = timeout(SECOND, poller.answer()).await;
+        assert_eq!(answer.unwrap_or_else(|_| panic!("no answer: {fate:?}")).body, "4a");
+    }
+}
+
+/// Polls a future once.
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    std::future::poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx))).await
 }
 
 #[tokio::test(start_paused = true)]

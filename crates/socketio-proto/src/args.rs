@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
-use crate::attached::Attached;
+use crate::attached::{Attached, find_placeholders};
 use crate::msgpack::MsgpackReader;
 use crate::read::{JsonReader, Long};
 use crate::ser::{Values, write_ack, write_event};
@@ -46,6 +47,15 @@ pub(crate) enum Repr<'a> {
 impl<'a> Args<'a> {
     pub(crate) fn new(name: Option<Name<'a>>, len: usize, repr: Repr<'a>) -> Self {
         Self { name, len, repr }
+    }
+
+    /// Gives the arguments the attachments that their placeholders point to.
+    pub(crate) fn attach(&mut self, bytes: SmallVec<[Bytes; 1]>) -> Result<(), Violation> {
+        if let Repr::Json { text, attached, .. } = &mut self.repr {
+            let placeholders = find_placeholders(text, bytes.len())?;
+            *attached = Some(Arc::new(Attached { bytes, placeholders }));
+        }
+        Ok(())
     }
 
     /// The name of the event; empty for an answer.

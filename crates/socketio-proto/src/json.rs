@@ -7,13 +7,12 @@
 //! a payload, a packet with attachments has at least one.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use crate::args::{Name, Repr, event_name};
-use crate::attached::{Attached, find_placeholders};
 use crate::limits::{MAX_DEPTH, MAX_ID};
 use crate::read::{Cursor, Long, unescape};
 use crate::scan::plain_len;
@@ -34,10 +33,11 @@ pub(crate) struct JsonDecoder {
 
 #[derive(Debug)]
 struct Pending {
-    text: String,
+    /// Without its attachments.
+    packet: Packet<'static>,
     expected: usize,
     bytes: usize,
-    attachments: Vec<Bytes>,
+    attachments: SmallVec<[Bytes; 1]>,
 }
 
 impl JsonDecoder {
@@ -69,7 +69,7 @@ impl JsonDecoder {
                     self.pending = Some(pending);
                     return Ok(None);
                 }
-                self.complete(*pending).map(Some)
+                Self::complete(*pending).map(Some)
             }
         }
     }
@@ -79,20 +79,11 @@ impl JsonDecoder {
         if header.attachments > self.max_attachments {
             return Err(Violation::TooManyAttachments { limit: self.max_attachments });
         }
-        let packet = self.packet(&header, None)?;
+        let packet = self.packet(&header)?;
         if header.attachments == 0 {
             return Ok(Some(packet));
         }
-        let (expected, text) = (header.attachments, text.to_owned());
-        self.pending = Some(Box::new(Pending { text, expected, bytes: 0, attachments: Vec::new() }));
-        Ok(None)
-    }
-
-    fn complete(&self, pending: Pending) -> Result<Packet<'static>, Violation> {
-        let header = scan(&pending.text)?;
-        let placeholders = find_placeholders(header.data.unwrap_or_default(), pending.attachments.len())?;
-        let attached = Arc::new(Attached { bytes: pending.attachments, placeholders });
-        Ok(match self.packet(&header, Some(attached))? {
+        let packet = match packet {
             Packet::Event { namespace, id, args } => {
                 Packet::Event { namespace: owned(namespace), id, args: args.into_owned() }
             }
@@ -101,10 +92,21 @@ impl JsonDecoder {
             }
             // `scan` gives attachments to events and acks only.
             _ => return Err(Violation::Payload),
-        })
+        };
+        let attachments = SmallVec::new();
+        self.pending = Some(Box::new(Pending { packet, expected: header.attachments, bytes: 0, attachments }));
+        Ok(None)
     }
 
-    fn packet<'a>(&self, header: &Header<'a>, attached: Option<Arc<Attached>>) -> Result<Packet<'a>, Violation> {
+    fn complete(pending: Pending) -> Result<Packet<'static>, Violation> {
+        let Pending { mut packet, attachments, .. } = pending;
+        if let Packet::Event { args, .. } | Packet::Ack { args, .. } = &mut packet {
+            args.attach(attachments)?;
+        }
+        Ok(packet)
+    }
+
+    fn packet<'a>(&self, header: &Header<'a>) -> Result<Packet<'a>, Violation> {
         let namespace = Cow::Borrowed(header.namespace);
         let shape = header.data.map(|data| check(data).ok_or(Violation::Malformed)).transpose()?;
         let payload = |data: &'a str| {
@@ -124,12 +126,12 @@ impl JsonDecoder {
                     return Err(Violation::Payload);
                 }
                 let name = self.name(data)?;
-                let repr = Repr::Json { text: Cow::Borrowed(data), long: shape.long, attached };
+                let repr = Repr::Json { text: Cow::Borrowed(data), long: shape.long, attached: None };
                 Ok(Packet::Event { namespace, id: header.id, args: Args::new(Some(name), shape.elements - 1, repr) })
             }
             PacketKind::Ack if begins(b"[") => {
                 let (len, long) = shape.map_or((0, Long::default()), |shape| (shape.elements, shape.long));
-                let repr = Repr::Json { text: Cow::Borrowed(header.data.unwrap_or("[]")), long, attached };
+                let repr = Repr::Json { text: Cow::Borrowed(header.data.unwrap_or("[]")), long, attached: None };
                 Ok(Packet::Ack { namespace, id: header.id, args: Args::new(None, len, repr) })
             }
             PacketKind::Connect | PacketKind::ConnectError | PacketKind::Disconnect | PacketKind::Ack => {

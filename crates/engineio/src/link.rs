@@ -33,7 +33,7 @@ const ROOM: usize = 128 << 10;
 /// The slices of one vectored write.
 const SLICES: usize = 64;
 /// Frames that are this small on average are copied together: cheaper than a slice each.
-const SMALL: usize = 512;
+const SMALL: usize = 2_048;
 
 thread_local! {
     static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
@@ -332,7 +332,7 @@ fn gathered<R>(frames: &[Bytes], write: impl FnOnce(Gathered<'_>) -> R) -> R {
     if total <= frames.len() * SMALL {
         let mut joined = JOINED.take();
         joined.clear();
-        joined.reserve(SLICES * SMALL);
+        joined.reserve(total);
         for frame in frames {
             joined.extend_from_slice(frame);
         }

@@ -3,13 +3,16 @@
 //! A [`Server`] owns sessions; what happens on them is up to an [`Application`]. The rules of the protocol live in
 //! `engineio-proto`; this crate moves bytes, keeps the time and spawns one task per session.
 //!
-//! Features, all off by default: `tls` for [`Server`]'s `listen_tls`, `http2` for WebSocket over HTTP/2 behind another server.
+//! Features, all off by default: `tls` for [`Server`]'s `listen_tls`, `http2` for WebSocket over HTTP/2 behind another server,
+//! `client` for the client half, `client-tls` for `https` and `wss` there.
 //!
 //! Where to look: [`app`] for what an application implements, `service` for how a request is answered, `driver` for
 //! the life of a session, `link` for how a WebSocket is read and written, `fanout` for how many are written at once.
 
 pub mod app;
 mod body;
+#[cfg(feature = "client")]
+pub mod client;
 mod compress;
 mod driver;
 mod fanout;

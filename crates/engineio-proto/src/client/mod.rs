@@ -34,6 +34,8 @@ pub struct Config {
     pub revision: Revision,
     /// Whether a session on polling is upgraded to WebSocket when the server offers it. Default: true. Node: `upgrade`.
     pub upgrade: bool,
+    /// Whether binary messages travel as base64. Default: false. Node: `forceBase64`.
+    pub force_base64: bool,
     /// How long the session may take to open. Default: 20 s. Node: the `timeout` of the manager.
     pub open_timeout: Duration,
     /// How long an upgrade may take, from dialling to the switch. Default: 10 s, as servers allow.
@@ -53,6 +55,7 @@ impl Default for Config {
         Self {
             revision: Revision::V4,
             upgrade: true,
+            force_base64: false,
             open_timeout: Duration::from_secs(20),
             upgrade_timeout: Duration::from_secs(10),
             post_timeout: Duration::from_secs(30),
@@ -506,7 +509,7 @@ impl Session {
         if let Carrier::Polling { post, .. } = &mut self.carrier {
             *post = Some(by);
         }
-        Some(encode_payload(self.config.revision, true, &packets))
+        Some(encode_payload(self.config.revision, !self.config.force_base64, &packets))
     }
 
     /// How long a packet is in a polling payload.

@@ -1,0 +1,57 @@
+//! A Socket.IO client: any number of namespaces over one connection, which is made again when it breaks.
+//!
+//! ```no_run
+//! use socketio_client::{Client, extract::Data};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let socket = Client::builder("https://example.org/chat")
+//!     .auth(async || [("token", "secret")].into_iter().collect::<std::collections::BTreeMap<_, _>>())
+//!     .on("message", async |Data((from, text)): Data<(String, String)>| println!("{from}: {text}"))
+//!     .on("are you there", async || "yes") // answers the server
+//!     .connect()
+//!     .await?;
+//! let admin = socket.namespace("/admin").connect().await?; // the same connection
+//! let sum: i64 = socket.emit_with_ack("add", (2, 3)).await?;
+//! admin.emit("sum", sum);
+//! socket.closed().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Each connection has one task. It moves the bytes, answers heartbeats and polls the handlers: those of one socket one
+//! after the other, those of different sockets side by side. A handler that waits stops nothing but its own socket's events.
+//!
+//! Where to look: [`ClientBuilder`] for the options, [`Socket`] for what can be done, [`Events`] for a stream instead of
+//! handlers, [`SimpleClient`] for scripts.
+
+mod acks;
+mod builder;
+mod error;
+mod events;
+mod handlers;
+mod shared;
+mod simple;
+mod socket;
+mod task;
+
+pub use builder::{Client, ClientBuilder, IntoAuth, Manager, SocketBuilder};
+pub use error::{ConnectFailure, DisconnectReason, EmitError};
+pub use events::{Event, Events};
+pub use handlers::{Ack, AckSink, EventContext};
+pub use simple::SimpleClient;
+pub use socket::{BufferedEvent, Emitted, Emitter, Socket, State};
+
+/// The arguments that handlers may have.
+pub mod extract {
+    pub use crate::{Ack, Socket};
+    pub use socketio_core::{Data, EventName, FromEvent, State, TryData};
+}
+
+#[doc(no_inline)]
+pub use bytes::Bytes;
+#[cfg(feature = "tls")]
+pub use engineio::client::ClientTls;
+pub use engineio::client::{ClientOptions, ConnectError as TransportError, InvalidClientOption};
+pub use engineio::{CloseReason, DeflateOptions, Transport};
+pub use socketio_core::{AckError, Args, ConnectError, DataError, HandlerError, OwnedArgs, Rejection, Value};
+pub use socketio_proto::AnyParser;

@@ -104,7 +104,7 @@ async fn accept(mut stream: TcpStream, options: Option<Options>) -> Result<()> {
 
 /// Runs every case of a fuzzing server, then has it write its report.
 async fn connect_to(port: u16, options: Option<Options>) -> Result<()> {
-    let count: u32 = connect(port, "/getCaseCount", None).await?.ok_or("no case count")?.trim().parse()?;
+    let count: u32 = case_count(port).await?.trim().parse()?;
     for case in 1..=count {
         if let Err(error) = connect(port, &format!("/runCase?case={case}&agent=codec"), options.clone()).await {
             eprintln!("case {case}: {error}");
@@ -116,6 +116,19 @@ async fn connect_to(port: u16, options: Option<Options>) -> Result<()> {
     }
     println!("{count} cases");
     Ok(())
+}
+
+/// How many cases there are. The fuzzing server may reset the connection behind its answer, and then it is asked again.
+async fn case_count(port: u16) -> Result<String> {
+    let mut tries = 5;
+    loop {
+        tries -= 1;
+        match connect(port, "/getCaseCount", None).await {
+            Ok(count) => return count.ok_or_else(|| "no case count".into()),
+            Err(error) if tries == 0 => return Err(error),
+            Err(error) => eprintln!("case count: {error}"),
+        }
+    }
 }
 
 /// One connection of the client; returns the last text that came.

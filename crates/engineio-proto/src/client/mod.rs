@@ -24,7 +24,7 @@ use crate::{
     open::OpenPacket,
     packet::{Data, Packet, PacketKind, base64_len},
     payload::{EncodedPayload, OutPacket, encode_payload},
-    session::CloseReason,
+    session::{CloseReason, Link},
 };
 
 /// The options of one session.
@@ -135,15 +135,6 @@ enum Beat {
     PingAt(Instant),
     /// Revision 3: our ping is out.
     PongBy(Instant),
-}
-
-/// Which WebSocket something is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Link {
-    /// The one that carries the session.
-    Socket,
-    /// The one that is to, while an upgrade is on.
-    Candidate,
 }
 
 /// What the driver is to do.

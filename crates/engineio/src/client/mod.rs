@@ -28,10 +28,10 @@ use ::http::{
 use bytes::Bytes;
 use engineio_proto::{
     Frame, Transport,
-    client::{Link, Output, Session},
+    client::{Output, Session},
     packet::{Data, Packet},
     payload::{EncodedPayload, PayloadCursor},
-    session::CloseReason,
+    session::{CloseReason, Link},
     ws::handshake::ResponseError,
 };
 use http_body_util::Full;

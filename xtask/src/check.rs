@@ -15,11 +15,7 @@ const LINTED: &[&str] = &["interop/hostile", "interop/autobahn", "fuzz"];
 
 pub(crate) fn main(args: &[String]) -> Result<bool> {
     crate::nothing_left(args)?;
-    let begin = Instant::now();
-    let mut report = Report::default();
-    run(&mut report)?;
-    report.print(begin.elapsed());
-    Ok(report.total().failed == 0)
+    crate::report::alone(run)
 }
 
 /// Formats every workspace.

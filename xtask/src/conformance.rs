@@ -1,7 +1,5 @@
 //! The Autobahn cases against our WebSocket codec, both roles. `interop/autobahn` does the work.
 
-use std::time::Instant;
-
 use crate::Result;
 use crate::process::Job;
 use crate::report::{Count, Report};
@@ -10,11 +8,7 @@ pub(crate) fn main(args: &[String]) -> Result<bool> {
     let mut args = args.to_vec();
     let full = crate::take_flag(&mut args, "--full");
     crate::nothing_left(&args)?;
-    let begin = Instant::now();
-    let mut report = Report::default();
-    run(&mut report, full)?;
-    report.print(begin.elapsed());
-    Ok(report.total().failed == 0)
+    crate::report::alone(|report| run(report, full))
 }
 
 /// Adds a row for the server and one for the client.

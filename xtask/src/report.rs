@@ -1,7 +1,9 @@
 //! Counts of tests, read from what the runners print, and the summary at the end.
 
 use std::ops::AddAssign;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::Result;
 
 /// What a suite did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,6 +29,15 @@ impl Count {
         }
         self
     }
+}
+
+/// A command that is one suite, or a few: runs it, prints the summary, and tells whether nothing failed.
+pub(crate) fn alone(run: impl FnOnce(&mut Report) -> Result<()>) -> Result<bool> {
+    let begin = Instant::now();
+    let mut report = Report::default();
+    run(&mut report)?;
+    report.print(begin.elapsed());
+    Ok(report.total().failed == 0)
 }
 
 /// Adds up every summary line of cargo test, cargo nextest, and the plain line `N passed, N failed`.

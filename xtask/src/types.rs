@@ -10,11 +10,7 @@ use crate::report::{Count, Report};
 
 pub(crate) fn main(args: &[String]) -> Result<bool> {
     crate::nothing_left(args)?;
-    let begin = Instant::now();
-    let mut report = Report::default();
-    run(&mut report)?;
-    report.print(begin.elapsed());
-    Ok(report.total().failed == 0)
+    crate::report::alone(run)
 }
 
 pub(crate) fn run(report: &mut Report) -> Result<()> {

@@ -60,10 +60,7 @@ impl Fanout {
     ) -> Result<(), SendError> {
         match result {
             Ok(()) => {
-                if core.defers_writing() {
-                    drop(core);
-                    self.defer(&session.0);
-                }
+                self.write_later(session, core);
                 Ok(())
             }
             Err(machine::SendError::Closed) => Err(SendError::Closed),
@@ -87,25 +84,22 @@ impl Fanout {
     /// [`Session::send_volatile`].
     pub fn send_volatile(&mut self, session: &Session, frames: impl IntoIterator<Item = Frame>) -> bool {
         let mut core = session.0.lock();
-        let writable = core.socket_writable;
-        if !core.machine.is_writable(writable) || core.machine.send(frames).is_err() {
-            return false;
+        let queued = core.queue_volatile(frames);
+        if queued {
+            self.write_later(session, core);
         }
-        if core.defers_writing() {
-            drop(core);
-            self.defer(&session.0);
-        }
-        true
+        queued
     }
 
-    fn defer(&mut self, session: &Arc<Shared>) {
+    fn write_later(&mut self, session: &Session, mut core: MutexGuard<'_, Core>) {
+        if !core.defers_writing() {
+            return;
+        }
+        drop(core);
         if self.due.len() == CHUNK {
             self.hand_over();
         }
-        if self.due.capacity() == 0 {
-            self.due.reserve_exact(CHUNK.min(8));
-        }
-        self.due.push(session.clone());
+        self.due.push(session.0.clone());
     }
 
     fn hand_over(&mut self) {

@@ -173,12 +173,11 @@ impl Session {
     /// Queues messages only if the transport could take them now. Returns whether it did. Node: `volatile`.
     pub fn send_volatile(&self, frames: impl IntoIterator<Item = Frame>) -> bool {
         let mut core = self.0.lock();
-        let writable = core.socket_writable;
-        if !core.machine.is_writable(writable) || core.machine.send(frames).is_err() {
-            return false;
+        let queued = core.queue_volatile(frames);
+        if queued {
+            core.wake_to_write();
         }
-        core.wake_to_write();
-        true
+        queued
     }
 
     /// How many bytes wait to be written.
@@ -279,6 +278,11 @@ impl Core {
                 task.wake_by_ref();
             }
         }
+    }
+
+    /// Queues messages if the transport could take them now.
+    pub(crate) fn queue_volatile(&mut self, frames: impl IntoIterator<Item = Frame>) -> bool {
+        self.machine.is_writable(self.socket_writable) && self.machine.send(frames).is_ok()
     }
 
     /// After something was queued: whether [`Core::write_queued`] is to be called soon. Where it cannot be, the session's task

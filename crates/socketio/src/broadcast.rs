@@ -76,42 +76,39 @@ impl Socket {
     /// [`Socket::deliver`] as part of a broadcast.
     pub(crate) fn deliver_in(&self, fanout: &mut Fanout, frames: &Frames, volatile: bool) -> Delivery {
         let session = &self.0.client.session;
-        let counters = &self.0.nsp.env.counters;
         if volatile {
-            if fanout.send_volatile(session, frames.iter().cloned()) {
-                return Delivery::Queued;
-            }
-            counters.volatile_dropped.add();
-            return Delivery::Dropped;
+            return self.taken_or_dropped(fanout.send_volatile(session, frames.iter().cloned()));
         }
-        match fanout.send(session, frames.iter().cloned()) {
-            Ok(()) => Delivery::Queued,
-            Err(error) => {
-                counters.emits_refused.add();
-                Delivery::Refused(error)
-            }
-        }
+        self.queued_or_refused(fanout.send(session, frames.iter().cloned()))
     }
 
     /// Hands frames to the engine: all or none, in order, with nothing in between.
     pub(crate) fn deliver(&self, mut frames: Frames, volatile: bool) -> Delivery {
         let session = &self.0.client.session;
-        let counters = &self.0.nsp.env.counters;
         if volatile {
-            if session.send_volatile(frames) {
-                return Delivery::Queued;
-            }
-            counters.volatile_dropped.add();
-            return Delivery::Dropped;
+            return self.taken_or_dropped(session.send_volatile(frames));
         }
-        let sent = match frames.len() {
+        self.queued_or_refused(match frames.len() {
             1 => session.send(frames.pop()),
             _ => session.send(frames),
-        };
+        })
+    }
+
+    /// What became of a volatile event, counted.
+    fn taken_or_dropped(&self, taken: bool) -> Delivery {
+        if taken {
+            return Delivery::Queued;
+        }
+        self.0.nsp.env.counters.volatile_dropped.add();
+        Delivery::Dropped
+    }
+
+    /// What became of any other event, counted.
+    pub(crate) fn queued_or_refused(&self, sent: Result<(), SendError>) -> Delivery {
         match sent {
             Ok(()) => Delivery::Queued,
             Err(error) => {
-                counters.emits_refused.add();
+                self.0.nsp.env.counters.emits_refused.add();
                 Delivery::Refused(error)
             }
         }

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engineio::{Batch, Fanout, SendError, WeakBatch};
+use engineio::{Batch, Fanout, WeakBatch};
 use parking_lot::Mutex;
 use socketio_adapter::Selection;
 
@@ -95,16 +95,9 @@ impl Socket {
     /// Queues a broadcast for this socket.
     pub(crate) fn deliver_burst(&self, fanout: &mut Fanout, opening: &Opening, frames: &Frames) -> Delivery {
         let session = &self.0.client.session;
-        let sent: Result<(), SendError> = match &opening.batch {
+        self.queued_or_refused(match &opening.batch {
             Some(batch) => fanout.send_batch(session, batch),
             None => fanout.send(session, frames.iter().cloned()),
-        };
-        match sent {
-            Ok(()) => Delivery::Queued,
-            Err(error) => {
-                self.0.nsp.env.counters.emits_refused.add();
-                Delivery::Refused(error)
-            }
-        }
+        })
     }
 }

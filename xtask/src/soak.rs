@@ -1,18 +1,84 @@
-//! The long forms of what the tests do in seconds: a hundred thousand first events, twenty thousand random schedules.
+//! What takes longer than a test run may: the long forms of two tests, and parts that run for as many minutes as one likes.
+//!
+//! A part is a row in [`PARTS`]; `cargo xtask soak` runs all of them, one after the other.
 
 use crate::Result;
 use crate::process::Job;
 use crate::report::{Report, count};
 
-pub(crate) fn main(args: &[String]) -> Result<bool> {
-    crate::nothing_left(args)?;
-    crate::report::alone(run)
+/// One thing to soak, by its name on the command line.
+struct Part {
+    name: &'static str,
+    /// For how many minutes it runs when nobody says otherwise; `None`: it does a number of things and ends.
+    minutes: Option<u64>,
+    /// Adds rows to the report.
+    run: fn(minutes: u64, report: &mut Report) -> Result<()>,
 }
 
-fn run(report: &mut Report) -> Result<()> {
-    let tests = ["--test", "first_event", "--test", "interleavings"];
-    let args = ["test", "--release", "--locked", "-p", "socketio-testkit"].into_iter().chain(tests);
-    let outcome = Job::cargo(args.chain(["--", "--nocapture"])).env("SOCKETIO_SOAK", "1").deadline(60).run()?;
-    report.add("soak", count(&outcome.lines).at_least_one_failure_unless(outcome.success), outcome.took);
+const PARTS: &[Part] = &[
+    Part { name: "first-event", minutes: None, run: |_, report| long_form("first_event", report) },
+    Part { name: "interleavings", minutes: None, run: |_, report| long_form("interleavings", report) },
+];
+
+pub(crate) fn main(args: &[String]) -> Result<bool> {
+    let mut args = args.to_vec();
+    let minutes: Option<u64> = crate::take_option(&mut args, "--minutes")?.map(|minutes| minutes.parse()).transpose()?;
+    let wanted = (!args.is_empty()).then(|| args.remove(0));
+    crate::nothing_left(&args)?;
+    let parts = chosen(wanted.as_deref(), minutes)?;
+    crate::report::alone(|report| {
+        for part in parts {
+            println!("\n===== soak: {}", part.name);
+            (part.run)(minutes.or(part.minutes).unwrap_or_default(), report)?;
+        }
+        Ok(())
+    })
+}
+
+/// The parts to run: all, or the one of that name. Minutes are for those that can use them.
+fn chosen(wanted: Option<&str>, minutes: Option<u64>) -> Result<Vec<&'static Part>> {
+    let mut parts = PARTS.iter().filter(|part| wanted.is_none_or(|wanted| wanted == part.name)).collect::<Vec<_>>();
+    if let (true, Some(wanted)) = (parts.is_empty(), wanted) {
+        let names: Vec<_> = PARTS.iter().map(|part| part.name).collect();
+        return Err(format!("there is no part `{wanted}`: {}", names.join(", ")).into());
+    }
+    if minutes.is_some() {
+        parts.retain(|part| part.minutes.is_some());
+        if parts.is_empty() {
+            return Err("this part does a number of things, whatever the minutes".into());
+        }
+    }
+    if minutes == Some(0) {
+        return Err("`--minutes` starts at 1".into());
+    }
+    Ok(parts)
+}
+
+/// A test of the testkit in its long form.
+fn long_form(test: &str, report: &mut Report) -> Result<()> {
+    let args = ["test", "--release", "--locked", "-p", "socketio-testkit", "--test", test, "--", "--nocapture"];
+    let outcome = Job::cargo(args).env("SOCKETIO_SOAK", "1").deadline(60).run()?;
+    let name = format!("soak: {test}");
+    report.add(&name, count(&outcome.lines).at_least_one_failure_unless(outcome.success), outcome.took);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_found_by_name() {
+        let all: Vec<_> = PARTS.iter().map(|part| part.name).collect();
+        assert_eq!(names(None, None).unwrap(), all);
+        assert_eq!(names(Some("first-event"), None).unwrap(), ["first-event"]);
+        assert!(names(Some("nothing"), None).unwrap_err().contains("no part `nothing`: first-event"));
+        assert!(names(Some("first-event"), Some(5)).is_err());
+        assert!(names(None, Some(0)).is_err());
+
+        fn names(wanted: Option<&str>, minutes: Option<u64>) -> std::result::Result<Vec<&'static str>, String> {
+            let chosen = chosen(wanted, minutes).map_err(|error| error.to_string())?;
+            Ok(chosen.into_iter().map(|part| part.name).collect())
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Rooms and, later, the cluster protocol of Socket.IO.
+//! Rooms and the cluster protocol of Socket.IO.
 //!
 //! A server keeps the sockets of one namespace in a [`Rooms`]: who is there, who is in which room. It is plain data
 //! without locks, clock or I/O; whoever shares it between threads puts it behind a lock of its own. What a broadcast is
@@ -6,8 +6,9 @@
 //! the rooms, so nothing is locked while sending.
 //!
 //! Where to look next: [`rooms`](Rooms) for membership, [`snapshot`](Snapshot) for delivery, [`RoomName`] for names,
-//! [`recovery`] for clients that come back.
+//! [`recovery`] for clients that come back, [`cluster`] for many servers.
 
+pub mod cluster;
 mod dense;
 mod name;
 pub mod recovery;

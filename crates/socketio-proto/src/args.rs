@@ -49,6 +49,15 @@ impl<'a> Args<'a> {
         Self { name, len, repr }
     }
 
+    pub(crate) fn repr(&self) -> &Repr<'a> {
+        &self.repr
+    }
+
+    /// Whether a name stands in front: an event, not an answer.
+    pub(crate) fn is_event(&self) -> bool {
+        self.name.is_some()
+    }
+
     /// Gives the arguments the attachments that their placeholders point to.
     pub(crate) fn attach(&mut self, bytes: SmallVec<[Bytes; 1]>) -> Result<(), Violation> {
         if let Repr::Json { text, attached, .. } = &mut self.repr {
@@ -204,6 +213,10 @@ impl OwnedArgs {
 impl<'a> Payload<'a> {
     pub(crate) fn new(repr: Repr<'a>) -> Self {
         Self { repr }
+    }
+
+    pub(crate) fn repr(&self) -> &Repr<'a> {
+        &self.repr
     }
 
     /// Reads the value as a `T`.

@@ -122,12 +122,8 @@ impl JsonDecoder {
             PacketKind::Disconnect if header.data.is_none() => Ok(Packet::Disconnect { namespace }),
             PacketKind::Event => {
                 let (Some(data), Some(shape)) = (header.data, shape) else { return Err(Violation::Payload) };
-                if !data.starts_with('[') || shape.elements == 0 {
-                    return Err(Violation::Payload);
-                }
-                let name = self.name(data)?;
-                let repr = Repr::Json { text: Cow::Borrowed(data), long: shape.long, attached: None };
-                Ok(Packet::Event { namespace, id: header.id, args: Args::new(Some(name), shape.elements - 1, repr) })
+                let args = event_of(data, shape, self.max_event_name)?;
+                Ok(Packet::Event { namespace, id: header.id, args })
             }
             PacketKind::Ack if begins(b"[") => {
                 let (len, long) = shape.map_or((0, Long::default()), |shape| (shape.elements, shape.long));
@@ -139,32 +135,46 @@ impl JsonDecoder {
             }
         }
     }
+}
 
-    /// The name of an event, the first element of the list that `data` is.
-    fn name<'a>(&self, data: &'a str) -> Result<Name<'a>, Violation> {
-        let mut cursor = Cursor::new(data);
-        cursor.take(b'[');
-        let name = match cursor.peek() {
-            b'"' => match cursor.raw_string() {
-                (raw, false) => Cow::Borrowed(raw),
-                // An escape takes at most six bytes for one of the name.
-                (raw, true) if raw.len() / 6 <= self.max_event_name => unescape(raw).ok_or(Violation::EventName)?,
-                _ => return Err(Violation::EventName),
-            },
-            b'-' | b'0'..=b'9' => {
-                let literal = cursor.scalar();
-                if literal.len() > self.max_event_name {
-                    return Err(Violation::EventName);
-                }
-                match literal.parse::<u64>() {
-                    Ok(_) => Cow::Borrowed(literal),
-                    Err(_) => Cow::Owned(number_text(literal.parse().map_err(|_| Violation::EventName)?)),
-                }
-            }
-            _ => return Err(Violation::EventName),
-        };
-        event_name(name, self.max_event_name)
+/// The arguments of an event whose list is `text`, of which nothing is known yet.
+pub(crate) fn event(text: &str, max_event_name: usize) -> Result<Args<'_>, Violation> {
+    event_of(text, check(text).ok_or(Violation::Malformed)?, max_event_name)
+}
+
+fn event_of(data: &str, shape: Shape, max_event_name: usize) -> Result<Args<'_>, Violation> {
+    if !data.starts_with('[') || shape.elements == 0 {
+        return Err(Violation::Payload);
     }
+    let name = name(data, max_event_name)?;
+    let repr = Repr::Json { text: Cow::Borrowed(data), long: shape.long, attached: None };
+    Ok(Args::new(Some(name), shape.elements - 1, repr))
+}
+
+/// The name of an event, the first element of the list that `data` is.
+fn name(data: &str, max_event_name: usize) -> Result<Name<'_>, Violation> {
+    let mut cursor = Cursor::new(data);
+    cursor.take(b'[');
+    let name = match cursor.peek() {
+        b'"' => match cursor.raw_string() {
+            (raw, false) => Cow::Borrowed(raw),
+            // An escape takes at most six bytes for one of the name.
+            (raw, true) if raw.len() / 6 <= max_event_name => unescape(raw).ok_or(Violation::EventName)?,
+            _ => return Err(Violation::EventName),
+        },
+        b'-' | b'0'..=b'9' => {
+            let literal = cursor.scalar();
+            if literal.len() > max_event_name {
+                return Err(Violation::EventName);
+            }
+            match literal.parse::<u64>() {
+                Ok(_) => Cow::Borrowed(literal),
+                Err(_) => Cow::Owned(number_text(literal.parse().map_err(|_| Violation::EventName)?)),
+            }
+        }
+        _ => return Err(Violation::EventName),
+    };
+    event_name(name, max_event_name)
 }
 
 /// A number as the name of an event, the way JavaScript prints it.
@@ -430,6 +440,13 @@ pub(crate) fn encode_list(
     encoded.push(Chunk { bytes: out.finish(), start: headroom, binary: false });
     encoded.extend(attachments);
     Ok(encoded)
+}
+
+/// Encodes a packet whose payload is already text.
+pub(crate) fn encode_text(kind: PacketKind, namespace: &str, id: Option<u64>, headroom: usize, text: &str) -> Encoded {
+    let mut out = head(kind, namespace, id, headroom);
+    out.extend_from_slice(text.as_bytes());
+    smallvec::smallvec![Chunk { bytes: out.finish(), start: headroom, binary: false }]
 }
 
 /// Encodes a packet with one value as its payload, or none.

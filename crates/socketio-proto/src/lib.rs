@@ -31,6 +31,7 @@ mod client;
 mod connection;
 mod de;
 mod error;
+mod foreign;
 mod json;
 mod limits;
 mod msgpack;
@@ -52,6 +53,7 @@ pub use connection::{
     Connection, Decision, INVALID_NAMESPACE, JOIN_TIMEOUT, Slot, TOO_MANY_NAMESPACES, TimedOut, is_valid_namespace,
 };
 pub use error::{CloseKind, DataError, EncodeError, Violation};
+pub use foreign::{to_json, to_msgpack};
 pub use limits::Limits;
 pub use packet::{Packet, PacketKind};
 pub use parser::{AnyParser, Decoder, DynChunk, DynDecoder, DynPacket, Parser};

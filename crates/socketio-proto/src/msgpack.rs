@@ -75,23 +75,87 @@ pub(crate) fn decode<'a>(message: Message<'a>, max_event_name: usize) -> Result<
         }
         (PacketKind::Disconnect, None) => Ok(Packet::Disconnect { namespace }),
         (PacketKind::Event, Some((data, Token::Array(len)))) if len > 0 => {
-            let mut reader = MsgpackReader::new(data);
-            reader.token()?;
-            let name = match reader.token()? {
-                Token::Str(name) => Cow::Borrowed(name),
-                Token::Unsigned(number) => Cow::Owned(number.to_string()),
-                Token::Signed(number) => Cow::Owned(number.to_string()),
-                Token::Float(number) if number.is_finite() => Cow::Owned(number_text(number)),
-                _ => return Err(Violation::EventName),
-            };
-            let name = event_name(name, max_event_name)?;
-            Ok(Packet::Event { namespace, id, args: Args::new(Some(name), len - 1, list(data)) })
+            Ok(Packet::Event { namespace, id, args: event(data, max_event_name)? })
         }
         (PacketKind::Ack, Some((data, Token::Array(len)))) => {
             Ok(Packet::Ack { namespace, id, args: Args::new(None, len, list(data)) })
         }
         _ => Err(Violation::Payload),
     }
+}
+
+/// The arguments of an event whose list is `data`, which has been checked.
+pub(crate) fn event(data: &[u8], max_event_name: usize) -> Result<Args<'_>, Violation> {
+    let mut reader = MsgpackReader::new(data);
+    let Token::Array(len) = reader.token()? else { return Err(Violation::Payload) };
+    let len = len.checked_sub(1).ok_or(Violation::Payload)?;
+    let name = match reader.token()? {
+        Token::Str(name) => Cow::Borrowed(name),
+        Token::Unsigned(number) => Cow::Owned(number.to_string()),
+        Token::Signed(number) => Cow::Owned(number.to_string()),
+        Token::Float(number) if number.is_finite() => Cow::Owned(number_text(number)),
+        _ => return Err(Violation::EventName),
+    };
+    let name = event_name(name, max_event_name)?;
+    Ok(Args::new(Some(name), len, Repr::Msgpack(Cow::Borrowed(data))))
+}
+
+/// Checks one value with nothing behind it.
+pub(crate) fn check(data: &[u8]) -> Result<(), Violation> {
+    let mut reader = MsgpackReader::new(data);
+    reader.skip(MAX_DEPTH)?;
+    match data.len() - reader.at {
+        0 => Ok(()),
+        count => Err(Violation::TrailingBytes { count }),
+    }
+}
+
+/// The entries of a map that has been checked.
+pub(crate) fn entries(data: &[u8], max: usize) -> Result<Vec<(&str, &[u8])>, Violation> {
+    let mut reader = MsgpackReader::new(data);
+    let Token::Map(len) = reader.token()? else { return Err(Violation::Payload) };
+    if len > max {
+        return Err(Violation::Payload);
+    }
+    let mut entries = Vec::with_capacity(len);
+    for _ in 0..len {
+        let Token::Str(key) = reader.token()? else { return Err(Violation::Payload) };
+        entries.push((key, reader.skip(MAX_DEPTH)?));
+    }
+    Ok(entries)
+}
+
+/// The items of a list that has been checked.
+pub(crate) fn items(data: &[u8], max: usize) -> Result<Vec<&[u8]>, Violation> {
+    let mut reader = MsgpackReader::new(data);
+    let Token::Array(len) = reader.token()? else { return Err(Violation::Payload) };
+    if len > max {
+        return Err(Violation::Payload);
+    }
+    (0..len).map(|_| reader.skip(MAX_DEPTH)).collect()
+}
+
+/// Whether a value that has been checked contains binary data.
+pub(crate) fn has_binary(data: &[u8]) -> bool {
+    let mut reader = MsgpackReader::new(data);
+    while reader.at < data.len() {
+        match reader.token() {
+            Ok(Token::Bin(_)) => return true,
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+pub(crate) fn is_nil(token: Token<'_>) -> bool {
+    matches!(token, Token::Nil | Token::Undefined)
+}
+
+/// Writes one value as JavaScript's encoders would: objects with names and readable dates and ids.
+pub(crate) fn write<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> Result<(), EncodeError> {
+    let mut serializer = rmp_serde::Serializer::new(bytes).with_struct_map().with_human_readable();
+    value.serialize(&mut serializer).map_err(|error| EncodeError::Serialize(error.to_string()))
 }
 
 /// Encodes a packet; `write` writes its data, if it has any.
@@ -142,15 +206,14 @@ impl Sink for MsgpackSink<'_> {
     }
 
     fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        // Objects with names and readable dates and ids: what the JSON parser would send.
-        let mut serializer = rmp_serde::Serializer::new(&mut *self.out).with_struct_map().with_human_readable();
-        value.serialize(&mut serializer).map_err(|error| EncodeError::Serialize(error.to_string()))
+        // What the JSON parser would send.
+        write(self.out, value)
     }
 }
 
 /// One step through MessagePack: a scalar with its content, or the head of a list or map.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Token<'de> {
+pub(crate) enum Token<'de> {
     Nil,
     Undefined,
     Bool(bool),
@@ -168,7 +231,7 @@ enum Token<'de> {
 }
 
 /// The first token of a value that has been checked.
-fn first_token(data: &[u8]) -> Token<'_> {
+pub(crate) fn first_token(data: &[u8]) -> Token<'_> {
     MsgpackReader::new(data).token().unwrap_or(Token::Nil)
 }
 

@@ -22,7 +22,8 @@ const PARTS: &[Part] = &[
 
 pub(crate) fn main(args: &[String]) -> Result<bool> {
     let mut args = args.to_vec();
-    let minutes: Option<u64> = crate::take_option(&mut args, "--minutes")?.map(|minutes| minutes.parse()).transpose()?;
+    let minutes: Option<u64> =
+        crate::take_option(&mut args, "--minutes")?.map(|minutes| minutes.parse()).transpose()?;
     let wanted = (!args.is_empty()).then(|| args.remove(0));
     crate::nothing_left(&args)?;
     let parts = chosen(wanted.as_deref(), minutes)?;

@@ -4,6 +4,7 @@
 //! * [`promises`] is a small application whose every event checks something, [`serve`] runs it inside a test, and the
 //!   program `promise-server` in a process of its own.
 //! * The program `storm` is a crowd of [`RawClient`]s in a process of their own.
+//! * [`contract`] is what every adapter has to do, as tests for any broker.
 //! * [`Child`] runs such a program and ends it, also when the test panics.
 //!
 //! The client builds on the WebSocket and payload codecs of `engineio-proto`, which have vectors and fuzzers of their own.
@@ -11,6 +12,7 @@
 
 mod child;
 mod client;
+pub mod contract;
 mod endpoint;
 mod http;
 mod packet;

@@ -19,6 +19,9 @@ use socketio_proto::OwnedArgs;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use socketio_adapter::cluster::News;
+
+use crate::cluster::Asked;
 use crate::{EmitError, Socket};
 
 /// What a client's answer is given to.
@@ -99,13 +102,28 @@ pub struct AckFuture<R> {
 #[derive(Debug)]
 enum AckState {
     Failed(EmitError),
-    Waiting { socket: Socket, id: u64, answer: oneshot::Receiver<Settled>, sleep: Pin<Box<Sleep>> },
+    /// The socket is one of another server.
+    Elsewhere(Box<AckStream<()>>),
+    Waiting {
+        socket: Socket,
+        id: u64,
+        answer: oneshot::Receiver<Settled>,
+        sleep: Pin<Box<Sleep>>,
+    },
     Done,
 }
 
 impl<R> AckFuture<R> {
     pub(crate) fn failed(error: EmitError) -> Self {
         Self { state: AckState::Failed(error), answer: PhantomData }
+    }
+
+    /// The answer of the only socket of a group.
+    pub(crate) fn elsewhere(mut stream: AckStream<()>) -> Self {
+        match stream.failed.take() {
+            Some(error) => Self::failed(error),
+            None => Self { state: AckState::Elsewhere(Box::new(stream)), answer: PhantomData },
+        }
     }
 
     pub(crate) fn waiting(socket: Socket, id: u64, answer: oneshot::Receiver<Settled>, timeout: Duration) -> Self {
@@ -134,6 +152,11 @@ impl<R> AckFuture<R> {
     fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Settled> {
         let outcome = match &mut self.state {
             AckState::Failed(error) => Err(not_sent(error)),
+            AckState::Elsewhere(stream) => match ready!(stream.poll_answer(cx)) {
+                Some((_, outcome)) => outcome,
+                None if stream.timed_out => Err(AckError::Timeout),
+                None => Err(AckError::Disconnected),
+            },
             AckState::Waiting { socket, id, answer, sleep } => match Pin::new(answer).poll(cx) {
                 Poll::Ready(outcome) => outcome.unwrap_or(Err(AckError::Disconnected)),
                 Poll::Pending => {
@@ -182,6 +205,8 @@ pub struct AckStream<R> {
     /// Who has been asked and under which id. Kept whole: answers are looked up only when something is missing.
     asked: Vec<(Socket, u64)>,
     outstanding: usize,
+    /// What was asked of other servers.
+    elsewhere: Vec<Asked>,
     sleep: Pin<Box<Sleep>>,
     failed: Option<EmitError>,
     timed_out: bool,
@@ -206,6 +231,7 @@ impl<R> AckStream<R> {
             refused: VecDeque::new(),
             asked: Vec::new(),
             outstanding: 0,
+            elsewhere: Vec::new(),
             sleep: Box::pin(sleep_until(deadline(timeout))),
             failed: None,
             timed_out: false,
@@ -226,6 +252,10 @@ impl<R> AckStream<R> {
         self.refused.push_back((socket.id().clone(), not_sent(&error)));
     }
 
+    pub(crate) fn asked_elsewhere(&mut self, asked: Asked) {
+        self.elsewhere.push(asked);
+    }
+
     pub(crate) fn fail(&mut self, error: EmitError) {
         self.failed = Some(error);
     }
@@ -236,17 +266,27 @@ impl<R> AckStream<R> {
         self
     }
 
-    /// How many clients were asked.
+    /// How many clients were asked; those of other servers count as soon as their server has told.
     pub fn recipients(&self) -> usize {
-        self.asked.len()
+        self.asked.len() + self.elsewhere.iter().map(|asked| asked.clients as usize).sum::<usize>()
     }
 
     /// How many of them have not answered yet.
     pub fn missing(&self) -> usize {
-        self.outstanding
+        self.outstanding + self.outstanding_elsewhere()
     }
 
-    /// Why nothing was sent, if the event could not be encoded. The stream is then empty.
+    /// How many other servers have not told how many clients they have asked, when the stream has ended.
+    pub fn missing_servers(&self) -> usize {
+        self.elsewhere.iter().map(|asked| if asked.done { asked.missing_servers } else { 1 }).sum()
+    }
+
+    fn outstanding_elsewhere(&self) -> usize {
+        self.elsewhere.iter().map(|asked| asked.clients.saturating_sub(asked.answered) as usize).sum()
+    }
+
+    /// Why nothing was sent, if the event could not be encoded (the stream is then empty), or why the other servers were
+    /// not asked.
     pub fn error(&self) -> Option<&EmitError> {
         self.failed.as_ref()
     }
@@ -255,17 +295,55 @@ impl<R> AckStream<R> {
         if let Some((id, error)) = self.refused.pop_front() {
             return Poll::Ready(Some((id, Err(error))));
         }
-        if self.outstanding == 0 || self.timed_out {
+        if self.timed_out {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(answer) = self.answers.poll_recv(cx) {
+        if self.outstanding > 0
+            && let Poll::Ready(answer) = self.answers.poll_recv(cx)
+        {
             self.outstanding = if answer.is_some() { self.outstanding - 1 } else { 0 };
-            return Poll::Ready(answer);
+            if answer.is_some() || self.elsewhere.is_empty() {
+                return Poll::Ready(answer);
+            }
+        }
+        if let Poll::Ready(answer) = self.poll_elsewhere(cx) {
+            match answer {
+                Some(answer) => return Poll::Ready(Some(answer)),
+                None if self.outstanding == 0 => return Poll::Ready(None),
+                None => {}
+            }
         }
         ready!(self.sleep.as_mut().poll(cx));
         self.timed_out = true;
         self.forget();
         Poll::Ready(None)
+    }
+
+    /// Answers of clients of other servers. Which client it was only servers of ours tell.
+    fn poll_elsewhere(&mut self, cx: &mut Context<'_>) -> Poll<Option<(RoomName, Settled)>> {
+        let mut pending = false;
+        for asked in &mut self.elsewhere {
+            loop {
+                match asked.poll_news(cx) {
+                    Poll::Ready(Some(News::ClientAnswer { answer, socket })) => {
+                        let id = socket.unwrap_or_else(|| RoomName::from(""));
+                        return Poll::Ready(Some((id, Ok(OwnedArgs::from_values(None, vec![answer])))));
+                    }
+                    Poll::Ready(Some(_)) => {}
+                    Poll::Ready(None) => break,
+                    Poll::Pending => {
+                        pending = true;
+                        break;
+                    }
+                }
+            }
+        }
+        if pending { Poll::Pending } else { Poll::Ready(None) }
+    }
+
+    /// The next answer without reading it.
+    pub(crate) async fn next_settled(&mut self) -> Option<(RoomName, Settled)> {
+        std::future::poll_fn(|cx| self.poll_answer(cx)).await
     }
 
     /// Takes what has not been answered out of the sockets' tables. Entries that are gone already cost a look-up.
@@ -279,7 +357,8 @@ impl<R> AckStream<R> {
 }
 
 impl<R: DeserializeOwned> AckStream<R> {
-    /// The next answer with the id of the socket that gave it; `None` when all are in or time is up.
+    /// The next answer with the id of the socket that gave it; `None` when all are in or time is up. The id is empty for a
+    /// socket of a Node server of the cluster: its protocol does not tell.
     ///
     /// # Cancel safety
     /// Dropping the future loses no answer.
@@ -307,6 +386,9 @@ impl<R: DeserializeOwned> AckStream<R> {
             let late = self.asked.iter().map(|(socket, _)| socket.id()).filter(|id| !told.contains(*id));
             all.missing.extend(late.map(|id| (id.clone(), AckError::Timeout)));
         }
+        // Which ones they are is not known.
+        let late = std::iter::repeat_with(|| (RoomName::from(""), AckError::Timeout));
+        all.missing.extend(late.take(self.outstanding_elsewhere()));
         all
     }
 }

@@ -9,17 +9,19 @@ use std::time::Duration;
 
 use engineio::{Cookie, Cors, DeflateOptions, InvalidOption, Origins, RefusedRequest, Transport, TrustedProxies};
 use http::HeaderMap;
+use socketio_adapter::cluster::{Bus, ClusterOptions};
 use socketio_core::{MissingState, Rejection, StateMap};
 use socketio_proto::AnyParser;
 use tokio::net::ToSocketAddrs;
 
+use crate::cluster::Cluster;
 use crate::dynamic::ChildCount;
 use crate::env::{Env, ErrorHook, NamespaceHook};
 use crate::fault::{self, FaultHook};
 use crate::hub::{App, Names};
 use crate::recovery::{RecoveryConfig, RecoveryOptions};
 use crate::stats::Counters;
-use crate::{Fault, Limits, Namespace, NamespaceHandle, Peers, Socket, SocketIo};
+use crate::{Fault, Limits, Namespace, NamespaceHandle, Socket, SocketIo};
 
 type RefusalHook = Arc<dyn Fn(&RefusedRequest<'_>) + Send + Sync>;
 
@@ -36,7 +38,8 @@ pub struct Builder {
     on_fault: Option<FaultHook>,
     on_refused: Option<RefusalHook>,
     cleanup: bool,
-    peers: Option<Box<dyn Peers>>,
+    adapter: Option<Arc<dyn Bus>>,
+    cluster_options: ClusterOptions,
     trusted_proxies: TrustedProxies,
     on_new_namespace: Option<NamespaceHook>,
     recovery: Option<RecoveryOptions>,
@@ -49,6 +52,9 @@ pub enum BuildError {
     /// An option of the transports makes no sense.
     #[error(transparent)]
     Option(#[from] InvalidOption),
+    /// A server with an [`adapter`](Builder::adapter) is built outside of a tokio runtime.
+    #[error("a server with an adapter has to be built on a tokio runtime")]
+    NoRuntime,
     /// Two namespaces have the same name.
     #[error("the namespace `{0}` was given twice")]
     DuplicateNamespace(String),
@@ -92,7 +98,8 @@ impl Builder {
             on_fault: None,
             on_refused: None,
             cleanup: true,
-            peers: None,
+            adapter: None,
+            cluster_options: ClusterOptions::default(),
             trusted_proxies: TrustedProxies::default(),
             on_new_namespace: None,
             recovery: None,
@@ -174,10 +181,19 @@ impl Builder {
         self
     }
 
-    /// The other servers of a cluster, for [`server_side_emit`](SocketIo::server_side_emit). Default: none, the server is
-    /// alone. Node: a part of `adapter`.
-    pub fn peers(mut self, peers: impl Peers) -> Self {
-        self.peers = Some(Box::new(peers));
+    /// What connects this server with others, so that all of them serve one application: a bus of `socketio-redis` or
+    /// `socketio-postgres`, or of a [`MemoryBroker`](crate::MemoryBroker) for tests. Default: none, the server is alone. Node: `adapter`.
+    ///
+    /// The server has to be built on a tokio runtime then.
+    pub fn adapter(mut self, bus: impl Bus) -> Self {
+        self.adapter = Some(Arc::new(bus));
+        self
+    }
+
+    /// Heartbeats between servers and the bounds of what they ask each other. Node: `heartbeatInterval` and
+    /// `heartbeatTimeout` of the adapters.
+    pub fn cluster_options(mut self, options: ClusterOptions) -> Self {
+        self.cluster_options = options;
         self
     }
 
@@ -346,7 +362,8 @@ impl Builder {
             states,
             on_error,
             cleanup,
-            peers,
+            adapter,
+            cluster_options,
             on_fault,
             on_refused,
             trusted_proxies,
@@ -370,6 +387,11 @@ impl Builder {
             fault::register(hook);
         }
         let engine = engine.limits(limits.engine());
+        let cluster = match adapter {
+            Some(_) if tokio::runtime::Handle::try_current().is_err() => return Err(BuildError::NoRuntime),
+            Some(bus) => Some(Cluster::start(bus, cluster_options)),
+            None => None,
+        };
         let env = Arc::new(Env {
             parser,
             proto_limits: limits.proto(),
@@ -377,7 +399,7 @@ impl Builder {
             ack_timeout,
             counters: Counters::default(),
             trusted_proxies,
-            peers,
+            cluster: cluster.clone(),
             cleanup_empty_child_namespaces: cleanup,
             children: ChildCount::default(),
             on_new_namespace,
@@ -386,6 +408,9 @@ impl Builder {
             on_fault,
             closing: AtomicBool::new(false),
         });
+        if let Some(cluster) = &cluster {
+            cluster.serves(&env);
+        }
         let mut names = Names::default();
         for mut namespace in namespaces {
             namespace.finish(&states, &env.limits)?;

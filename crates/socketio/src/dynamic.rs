@@ -154,6 +154,7 @@ impl Parent {
             nsp
         };
         tracing::debug!(namespace = name, parent = %self.name, "a namespace was made");
+        nsp.join_cluster();
         self.env.announce(&nsp);
         Some(nsp)
     }

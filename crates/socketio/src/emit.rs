@@ -1,12 +1,18 @@
 //! What `emit`, `join` and `leave` return: a small value that may be dropped, asked or awaited.
 
-use std::future::{Future, IntoFuture, Ready, ready};
+use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use engineio::{SendError, Session};
+use std::sync::Arc;
+
 use socketio_adapter::JoinError;
+use socketio_adapter::cluster::{Bus, BusError};
 use socketio_proto::EncodeError;
+
+use crate::Settling;
+use crate::nsp::Nsp;
 
 /// Why an emit did not reach the send queue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +30,9 @@ pub enum EmitError {
     /// The event or its arguments could not be encoded.
     #[error("the event could not be encoded: {0}")]
     Encode(#[from] EncodeError),
+    /// The event was delivered on this server and could not be sent to the others.
+    #[error("the event was not sent to other servers: {0}")]
+    Cluster(#[from] BusError),
     /// The socket owes more answers than `max_pending_acks`.
     #[error("too many acknowledgements are awaited")]
     TooManyAcks,
@@ -55,6 +64,11 @@ pub struct Emitted {
 impl Emitted {
     pub(crate) fn queued(session: Session) -> Self {
         Self { result: Ok(()), session: Some(session) }
+    }
+
+    /// What became of an event for a socket of another server.
+    pub(crate) fn elsewhere(result: Result<(), EmitError>) -> Self {
+        Self { result, session: None }
     }
 
     pub(crate) fn refused(error: EmitError) -> Self {
@@ -117,12 +131,13 @@ pub struct Broadcasted {
 }
 
 impl Broadcasted {
-    /// Whether the event could be encoded. A broadcast to nobody is ok.
+    /// Whether the event could be encoded and handed to the cluster, if there is one. A broadcast to nobody is ok.
     pub fn is_ok(&self) -> bool {
         self.result.is_ok()
     }
 
-    /// Why nothing was sent, if the event could not be encoded.
+    /// Why nothing was sent, if the event could not be encoded; or why the other servers do not hear of it
+    /// ([`EmitError::Cluster`]): the sockets of this server have it all the same.
     pub fn error(&self) -> Option<&EmitError> {
         self.result.as_ref().err()
     }
@@ -171,17 +186,26 @@ impl Future for Turn {
 ///
 /// It may be dropped, asked, or awaited; with an adapter that reaches other servers, awaiting waits for it.
 #[derive(Debug)]
-pub struct Joined(pub(crate) Result<(), JoinError>);
+pub struct Joined {
+    result: Result<(), JoinError>,
+    bus: Option<Arc<dyn Bus>>,
+}
 
 impl Joined {
+    /// Done on this server; awaiting it waits for the bus, if there is one.
+    pub(crate) fn new(result: Result<(), JoinError>, nsp: Option<&Nsp>) -> Self {
+        let part = nsp.and_then(|nsp| nsp.part.get());
+        Self { result, bus: part.map(|part| Arc::clone(part.bus())) }
+    }
+
     /// Whether all rooms were joined or left.
     pub fn is_ok(&self) -> bool {
-        self.0.is_ok()
+        self.result.is_ok()
     }
 
     /// Why no room was joined, if so.
     pub fn error(&self) -> Option<&JoinError> {
-        self.0.as_ref().err()
+        self.result.as_ref().err()
     }
 
     /// The same as a `Result`, for `?` without waiting.
@@ -189,15 +213,15 @@ impl Joined {
     /// # Errors
     /// Why no room was joined.
     pub fn result(self) -> Result<(), JoinError> {
-        self.0
+        self.result
     }
 }
 
 impl IntoFuture for Joined {
     type Output = Result<(), JoinError>;
-    type IntoFuture = Ready<Self::Output>;
+    type IntoFuture = Settling<JoinError>;
 
     fn into_future(self) -> Self::IntoFuture {
-        ready(self.0)
+        Settling::new(self.result, self.bus)
     }
 }

@@ -8,11 +8,12 @@ use engineio::TrustedProxies;
 use socketio_core::Rejection;
 use socketio_proto::AnyParser;
 
+use crate::cluster::Cluster;
 use crate::dynamic::ChildCount;
 use crate::fault::FaultHook;
 use crate::recovery::RecoveryConfig;
 use crate::stats::Counters;
-use crate::{Limits, NamespaceHandle, Peers, Socket};
+use crate::{Limits, NamespaceHandle, Socket};
 
 /// The parts of a server that do not depend on its namespaces.
 pub(crate) struct Env {
@@ -22,7 +23,8 @@ pub(crate) struct Env {
     pub(crate) ack_timeout: Duration,
     pub(crate) counters: Counters,
     pub(crate) trusted_proxies: TrustedProxies,
-    pub(crate) peers: Option<Box<dyn Peers>>,
+    /// The other servers, if there may be any.
+    pub(crate) cluster: Option<Arc<Cluster>>,
     pub(crate) cleanup_empty_child_namespaces: bool,
     pub(crate) children: ChildCount,
     pub(crate) on_new_namespace: Option<NamespaceHook>,

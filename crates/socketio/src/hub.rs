@@ -16,7 +16,7 @@ use crate::connection::Connection;
 use crate::dynamic::Parent;
 use crate::env::Env;
 use crate::nsp::Nsp;
-use crate::{BuildError, Builder, Limits, Namespace, NamespaceHandle, Operators, ParentNamespace, Stats};
+use crate::{BuildError, Builder, Health, Limits, Namespace, NamespaceHandle, Operators, ParentNamespace, Stats};
 
 /// What connections and handles share.
 pub(crate) struct Hub {
@@ -52,6 +52,7 @@ impl Names {
             return Ok(None);
         }
         let nsp = Arc::new(Nsp::new(name.clone(), env, table, states, on_error, None));
+        nsp.join_cluster();
         self.fixed.insert(name, Arc::clone(&nsp));
         Ok(Some(nsp))
     }
@@ -101,9 +102,19 @@ impl SocketIo {
         states: StateMap,
         engine: engineio::Builder,
     ) -> Result<Self, engineio::InvalidOption> {
-        let nobody = || Arc::new(Nsp::new("/".into(), Arc::clone(&env), Arc::default(), StateMap::new(), None, None));
+        let nobody = || {
+            let nsp = Nsp::new("/".into(), Arc::clone(&env), Arc::default(), StateMap::new(), None, None);
+            let nsp = Arc::new(nsp);
+            // Who has no `/` here may still address that of others.
+            nsp.join_cluster();
+            nsp
+        };
         let root = names.fixed.get("/").cloned().unwrap_or_else(nobody);
+        let cluster = env.cluster.clone();
         let hub = Arc::new(Hub { env, names: RwLock::new(names), states, root, engine: OnceLock::new() });
+        if let Some(cluster) = cluster {
+            cluster.runs(&hub);
+        }
         let engine = Arc::new(Engine(engine.build(App { hub: Arc::clone(&hub) })?));
         // Nobody else has seen the hub yet, so this is the first and only value.
         let _ = hub.engine.set(Arc::downgrade(&engine));
@@ -183,6 +194,12 @@ impl SocketIo {
     /// What happened since the server was built.
     pub fn stats(&self) -> Stats {
         self.hub.env.counters.read()
+    }
+
+    /// Whether the broker of the [`adapter`](Builder::adapter) is there; `None` without one. Clients of this server are
+    /// served either way.
+    pub fn adapter_health(&self) -> Option<Health> {
+        self.hub.env.cluster.as_ref().map(|cluster| cluster.bus().health())
     }
 
     /// What happened on the transports since the server was built.
@@ -307,6 +324,9 @@ impl SocketIo {
                     socket.conn().close(engineio::CloseReason::ForcedClose);
                 }
             }
+        }
+        if let Some(cluster) = &self.hub.env.cluster {
+            cluster.close().await;
         }
     }
 }

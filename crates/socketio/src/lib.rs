@@ -29,12 +29,13 @@
 //! How it works inside: `connection` is one client on its session's task, `lane` the order of one socket's handlers,
 //! `leave` its end, `acks` what clients owe, `broadcast` from arguments to frames, `recovery` clients that come back, `reliable`
 //! events that are repeated, `dynamic` namespaces that are made while the server runs, `event_middleware` what stands before
-//! handlers, `peers` what servers tell each other, `fault` all that goes wrong.
+//! handlers, `cluster` many servers, `peers` events between them, `fault` all that goes wrong.
 
 mod acks;
 mod broadcast;
 mod builder;
 mod burst;
+mod cluster;
 mod connection;
 pub mod context;
 mod data;
@@ -72,6 +73,7 @@ pub mod testing;
 
 pub use acks::{AckFuture, AckStream, Answers};
 pub use builder::{BuildError, Builder};
+pub use cluster::Settling;
 pub use connection::Connection;
 pub use context::{
     Ack, AckSink, Auth, ClientIp, ConnectInfo, DisconnectDescription, Extension, Headers, MaybeExtension, Query,
@@ -91,11 +93,11 @@ pub use middleware::{Middleware, Verdict, VerdictFuture};
 pub use namespace::Namespace;
 pub use nsp::NamespaceHandle;
 pub use operators::Operators;
-pub use peers::{Peers, ServerAnswerSink, ServerAnswers, ServerEvent, ServerEventContext, ServerSink};
+pub use peers::{ServerAnswers, ServerEventContext, ServerSink};
 pub use reason::DisconnectReason;
 pub use recovery::{ExpiredSession, RecoveryOptions, SessionEnd};
 pub use reliable::{Delivery, DeliveryError, ReliableEmitter};
-pub use remote::{RemoteHandshake, RemoteSocket};
+pub use remote::{FetchedSockets, RemoteHandshake, RemoteSocket};
 pub use socket::{Socket, SocketEmitter};
 pub use stateful::StatefulNamespace;
 pub use stats::Stats;
@@ -108,6 +110,8 @@ pub use engineio::{
 };
 #[cfg(feature = "tls")]
 pub use engineio::{Tls, TlsError};
+#[doc(no_inline)]
+pub use socketio_adapter::cluster::{Bus, BusError, ClusterOptions, Health, Membership, MemoryBroker};
 pub use socketio_adapter::recovery::NotRecoverable;
 pub use socketio_adapter::{IntoRooms, JoinError, RoomEvent, RoomName, RoomNames};
 #[doc(hidden)]

@@ -1,8 +1,8 @@
 //! A namespace that runs: its handlers, its sockets, its rooms.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -11,6 +11,7 @@ use socketio_adapter::{IntoRooms, RoomName, Rooms};
 use socketio_core::{Event, StateMap};
 
 use crate::burst::Bursts;
+use crate::cluster::Part;
 use crate::dynamic::Child;
 use crate::env::{Env, ErrorHook};
 use crate::namespace::Table;
@@ -34,6 +35,8 @@ pub(crate) struct Nsp {
     pub(crate) bursts: Bursts,
     /// What clients that come back will need, if the server has the option.
     pub(crate) recovery: Option<Box<NspRecovery>>,
+    /// The other servers, if the server has an adapter.
+    pub(crate) part: OnceLock<Arc<Part>>,
     /// Ids of events that are to be answered. One sequence for all sockets, so that a broadcast is encoded once.
     acks: AtomicU64,
 }
@@ -61,7 +64,15 @@ impl Nsp {
             rooms,
             bursts: Bursts::default(),
             recovery,
+            part: OnceLock::new(),
             acks: AtomicU64::new(0),
+        }
+    }
+
+    /// Makes itself known to the other servers, if the server has an adapter.
+    pub(crate) fn join_cluster(self: &Arc<Self>) {
+        if let Some(cluster) = &self.env.cluster {
+            cluster.attach(self);
         }
     }
 
@@ -72,6 +83,9 @@ impl Nsp {
 
 impl Drop for Nsp {
     fn drop(&mut self) {
+        if let Some(part) = self.part.get() {
+            part.leave();
+        }
         if let Some(child) = &self.child {
             child.gone(&self.name, &self.env);
         }

@@ -7,14 +7,16 @@ use engineio::Fanout;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
+use socketio_adapter::cluster::{Message, News, Target};
 use socketio_adapter::{BroadcastFlags, IntoRooms, RoomNames, Selection};
 use socketio_core::Event;
 
 use crate::acks::AckStream;
 use crate::broadcast::{Delivery, Frames};
+use crate::cluster::REQUEST_TIMEOUT;
 use crate::nsp::Nsp;
 use crate::outgoing::Announcement;
-use crate::{Broadcasted, EmitError, Joined, RemoteSocket, Socket};
+use crate::{Broadcasted, EmitError, FetchedSockets, Joined, RemoteSocket, Socket};
 
 /// A group of sockets and the way to reach them.
 ///
@@ -40,6 +42,11 @@ impl Operators {
 
     pub(crate) fn flagged(mut self, flags: BroadcastFlags) -> Self {
         self.flags = flags;
+        self
+    }
+
+    pub(crate) fn selecting(mut self, selection: Selection) -> Self {
+        self.selection = selection;
         self
     }
 
@@ -87,13 +94,19 @@ impl Operators {
     /// Sends an event to every socket of the group.
     ///
     /// A tuple is several arguments, anything else one. The event is encoded once for all, and not at all for an empty
-    /// group.
+    /// group. With an [`adapter`](crate::Builder::adapter) it goes to the other servers too, after the sockets of this one have it.
     pub fn emit(&self, event: &str, args: impl Serialize) -> Broadcasted {
         let mut outcome = Broadcasted { result: Ok(()), recipients: 0, refused: 0 };
         for namespace in &self.namespaces {
             if let Err(error) = self.emit_in(namespace, event, &args, &mut outcome) {
                 outcome.result = Err(error);
                 break;
+            }
+            if let Some(part) = namespace.part.get()
+                && !self.flags.local
+                && let Err(error) = part.broadcast(event, &args, &self.selection, &self.flags)
+            {
+                outcome.result = Err(error);
             }
         }
         outcome
@@ -115,6 +128,7 @@ impl Operators {
     pub fn emit_with_ack<R: DeserializeOwned>(&self, event: &str, args: impl Serialize) -> AckStream<R> {
         let timeout = self.flags.timeout.or_else(|| self.namespaces.first().map(|nsp| nsp.env.ack_timeout));
         let mut stream = AckStream::new(timeout.unwrap_or_default());
+        let cluster_wait = timeout.unwrap_or_default();
         for namespace in &self.namespaces {
             let id = namespace.next_ack_id();
             let mut frames = None;
@@ -155,6 +169,15 @@ impl Operators {
                     stream.asked(id, socket);
                 }
             }
+            drop(fanout);
+            if let Some(part) = namespace.part.get()
+                && !self.flags.local
+            {
+                match part.broadcast_with_ack(event, &args, &self.selection, &self.flags, cluster_wait) {
+                    Ok(asked) => stream.asked_elsewhere(asked),
+                    Err(error) => stream.fail(error),
+                }
+            }
         }
         stream.sealed()
     }
@@ -169,14 +192,47 @@ impl Operators {
         sockets
     }
 
-    /// The sockets of the group as the cluster sees them, with their handshakes, rooms and data; with the in-memory adapter those of this server.
+    /// The sockets of the group as the cluster sees them, with their handshakes, rooms and data; without an adapter those of this server.
     ///
-    /// Node: `fetchSockets`.
+    /// Other servers are waited for during [`timeout`](Self::timeout), 5 s if none was set. Who has not answered then is missing:
+    /// [`fetch`](Self::fetch) tells how many. Node: `fetchSockets`, which rejects in that case.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn fetch_sockets(&self) -> Vec<RemoteSocket> {
-        self.sockets().into_iter().map(RemoteSocket::local).collect()
+        self.fetch().await.sockets
+    }
+
+    /// [`fetch_sockets`](Self::fetch_sockets) with the number of servers that have not answered.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn fetch(&self) -> FetchedSockets {
+        let timeout = self.flags.timeout.unwrap_or(REQUEST_TIMEOUT);
+        let mut asked = Vec::new();
+        let mut fetched = FetchedSockets { sockets: Vec::new(), missing: 0 };
+        for namespace in &self.namespaces {
+            let local = Self::new(Arc::clone(namespace)).selecting(self.selection.clone());
+            fetched.sockets.extend(local.sockets().into_iter().map(RemoteSocket::local));
+            if let Some(part) = namespace.part.get()
+                && !self.flags.local
+            {
+                match part.fetch(&self.selection, timeout) {
+                    Ok(asking) => asked.push((Arc::clone(namespace), asking)),
+                    Err(_) => fetched.missing += 1,
+                }
+            }
+        }
+        for (namespace, mut asked) in asked {
+            while let Some(news) = asked.next().await {
+                if let News::Sockets(sockets) = news {
+                    let remote = |socket| RemoteSocket::elsewhere(Arc::clone(&namespace), socket);
+                    fetched.sockets.extend(sockets.into_iter().map(remote));
+                }
+            }
+            fetched.missing += asked.missing_servers;
+        }
+        fetched
     }
 
     /// Puts all sockets of the group into rooms. Node: `socketsJoin`.
@@ -184,11 +240,12 @@ impl Operators {
         let rooms: RoomNames = rooms.into_rooms();
         let mut result = Ok(());
         for socket in self.sockets() {
-            if let Err(error) = socket.join(rooms.clone()).0 {
+            if let Err(error) = socket.join(rooms.clone()).result() {
                 result = Err(error);
             }
         }
-        Joined(result)
+        self.tell(|selection| Message::Join { selection, rooms: rooms.clone() });
+        Joined::new(result, self.namespaces.first().map(|namespace| &**namespace))
     }
 
     /// Takes all sockets of the group out of rooms. Node: `socketsLeave`.
@@ -197,13 +254,25 @@ impl Operators {
         for socket in self.sockets() {
             socket.leave(rooms.clone());
         }
-        Joined(Ok(()))
+        self.tell(|selection| Message::Leave { selection, rooms: rooms.clone() });
+        Joined::new(Ok(()), self.namespaces.first().map(|namespace| &**namespace))
     }
 
     /// Disconnects all sockets of the group; with `close` their whole connections. Node: `disconnectSockets`.
     pub fn disconnect_sockets(&self, close: bool) {
         for socket in self.sockets() {
             socket.disconnect(close);
+        }
+        self.tell(|selection| Message::Disconnect { selection, close });
+    }
+
+    /// Tells the other servers. A message that is not sent is counted.
+    fn tell(&self, message: impl Fn(Selection) -> Message) {
+        if self.flags.local {
+            return;
+        }
+        for part in self.namespaces.iter().filter_map(|namespace| namespace.part.get()) {
+            drop(part.publish(message(self.selection.clone()), Target::Everybody));
         }
     }
 

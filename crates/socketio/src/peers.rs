@@ -1,8 +1,7 @@
 //! What servers of a cluster tell each other: `server_side_emit`, and the handlers on the other side.
 //!
-//! A server alone has nobody to tell. [`Peers`] is what an adapter implements; this file does the rest.
+//! A server alone has nobody to tell. How events travel is `cluster`'s business.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -10,48 +9,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use socketio_adapter::cluster::{BusError, Message, News, Target};
 use socketio_core::{
     AckError, DynamicState, FromEvent, HandlerContext, HandlerError, Rejection, ReplySink, StateMap, decode_ack,
 };
 use socketio_proto::{Args, EncodeError, OwnedArgs};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
 
 use crate::nsp::Nsp;
 use crate::{EmitError, NamespaceHandle, SocketIo, lane};
-
-/// The other servers of a cluster, as `server_side_emit` needs them. Given to [`Builder::peers`](crate::Builder::peers).
-///
-/// An implementation carries a [`ServerEvent`] to every other server, calls [`SocketIo::take_server_event`] there, and brings
-/// the answer back if one is wanted. Node: `Adapter.serverSideEmit` and `serverCount`.
-pub trait Peers: Send + Sync + 'static {
-    /// How many other servers there are at the moment.
-    fn count(&self) -> usize;
-
-    /// Hands an event to all other servers. Must not block. With `answers`, each server's answer is given to it, once.
-    fn send(&self, event: ServerEvent, answers: Option<ServerAnswerSink>);
-}
-
-/// An event from one server to the others.
-#[derive(Debug, Clone)]
-pub struct ServerEvent {
-    /// The namespace whose handlers it is for.
-    pub namespace: String,
-    /// Name and arguments.
-    pub event: OwnedArgs,
-}
-
-/// Takes the answers of other servers. Clones belong to the same question.
-#[derive(Debug, Clone)]
-pub struct ServerAnswerSink(mpsc::UnboundedSender<OwnedArgs>);
-
-impl ServerAnswerSink {
-    /// The answer of one server, as [`SocketIo::take_server_event`] gave it.
-    pub fn answer(&self, answer: OwnedArgs) {
-        // Whoever asked may have given up.
-        drop(self.0.send(answer));
-    }
-}
 
 /// What other servers have answered. Made by `server_side_emit_with_ack`.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,19 +33,19 @@ pub struct ServerAnswers<R> {
 
 impl NamespaceHandle {
     /// Sends an event to the other servers of the cluster, to handlers of [`on_server_event`](crate::Namespace::on_server_event).
-    /// Returns how many servers there are; alone, none. Node: `serverSideEmit`.
+    /// Returns how many of them are known; none when alone, and where only the broker knows. Node: `serverSideEmit`.
     ///
     /// # Errors
-    /// When the event could not be encoded. `connect`, `connection` and `new_namespace` are reserved.
+    /// When the event could not be encoded, or could not be sent. `connect`, `connection` and `new_namespace` are reserved.
     pub fn server_side_emit(&self, event: &str, args: impl Serialize) -> Result<usize, EmitError> {
-        let event = self.server_event(event, &args)?;
-        let Some(peers) = &self.nsp().env.peers else { return Ok(0) };
-        let count = peers.count();
-        peers.send(event, None);
-        Ok(count)
+        let event = Self::server_event(event, &args)?;
+        let Some(part) = self.nsp().part.get() else { return Ok(0) };
+        part.publish(Message::ServerEvent { event, request: None }, Target::Everybody)?;
+        Ok(part.others().unwrap_or(0))
     }
 
-    /// Sends an event to the other servers of the cluster and awaits their answers, for 5 seconds. Node:
+    /// Sends an event to the other servers of the cluster and awaits their answers, for 5 seconds. An answer is one value:
+    /// several become a list. Node:
     /// `serverSideEmitWithAck`, which rejects when one is missing; here the partial result is the result.
     ///
     /// # Errors
@@ -108,34 +74,41 @@ impl NamespaceHandle {
         event: &str,
         args: impl Serialize,
     ) -> Result<ServerAnswers<R>, EmitError> {
-        let event = self.server_event(event, &args)?;
+        let event = Self::server_event(event, &args)?;
         drop(args);
         let mut result = ServerAnswers { answers: Vec::new(), errors: Vec::new(), missing: 0 };
-        let Some(peers) = &self.nsp().env.peers else { return Ok(result) };
-        result.missing = peers.count();
-        let (sink, mut answers) = mpsc::unbounded_channel();
-        peers.send(event, Some(ServerAnswerSink(sink)));
-        let now = Instant::now();
-        let until = now.checked_add(time).unwrap_or(now + Duration::from_secs(365 * 24 * 3_600));
-        // The channel ends early when nobody is left who could answer.
-        while result.missing > 0
-            && let Ok(Some(answer)) = timeout_at(until, answers.recv()).await
-        {
-            result.missing -= 1;
-            match decode_ack(&answer) {
+        let Some(part) = self.nsp().part.get() else { return Ok(result) };
+        let mut asked = part.ask_servers(event, time)?;
+        while let Some(news) = asked.next().await {
+            let News::Answer(answer) = news else { continue };
+            match decode_ack(&OwnedArgs::from_values(None, vec![answer])) {
                 Ok(answer) => result.answers.push(answer),
                 Err(error) => result.errors.push(error),
             }
         }
+        result.missing = asked.missing_servers;
         Ok(result)
     }
 
-    fn server_event(&self, event: &str, args: &impl Serialize) -> Result<ServerEvent, EmitError> {
+    /// How many servers take part in this namespace, this one among them; 1 without an adapter. Node: `serverCount`.
+    ///
+    /// # Errors
+    /// When only the broker knows, and it cannot be asked.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn server_count(&self) -> Result<usize, BusError> {
+        match self.nsp().part.get() {
+            Some(part) => part.servers().await,
+            None => Ok(1),
+        }
+    }
+
+    fn server_event(event: &str, args: &impl Serialize) -> Result<OwnedArgs, EmitError> {
         if matches!(event, "connect" | "connection" | "new_namespace") {
             return Err(EncodeError::ReservedEvent(event.to_owned()).into());
         }
-        let event = OwnedArgs::event(event, args)?;
-        Ok(ServerEvent { namespace: self.name().to_owned(), event })
+        Ok(OwnedArgs::event(event, args)?)
     }
 }
 
@@ -163,14 +136,8 @@ impl SocketIo {
         self.root().server_side_emit_with_ack(event, args).await
     }
 
-    /// Calls the handlers of an event that came from another server, for implementations of [`Peers`]. `None` when no
-    /// handler has answered.
-    ///
-    /// # Cancel safety
-    /// Dropping the future stops the handlers where they stand.
-    pub async fn take_server_event(&self, event: ServerEvent) -> Option<OwnedArgs> {
-        let ServerEvent { namespace, event } = event;
-        let namespace = self.namespace(&namespace)?;
+    /// Calls the handlers of an event that came from another server. `None` when no handler has answered.
+    pub(crate) async fn take_server_event(&self, namespace: NamespaceHandle, event: OwnedArgs) -> Option<OwnedArgs> {
         let nsp = Arc::clone(namespace.nsp());
         let (sender, mut answers) = mpsc::unbounded_channel();
         let handlers = nsp.table.server_events.get(event.name())?;
@@ -250,11 +217,5 @@ impl FromEvent<ServerEventContext> for SocketIo {
 impl FromEvent<ServerEventContext> for NamespaceHandle {
     fn from_event(cx: &mut ServerEventContext, _: &Args<'_>) -> Result<Self, Rejection> {
         Ok(cx.namespace.clone())
-    }
-}
-
-impl fmt::Debug for dyn Peers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peers").field("count", &self.count()).finish_non_exhaustive()
     }
 }

@@ -1,24 +1,43 @@
 //! A socket as the cluster sees it: perhaps on another server.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use socketio_adapter::cluster::SocketDetails;
 use socketio_adapter::{IntoRooms, RoomName, RoomNames};
-use socketio_proto::{DataError, Value};
+use socketio_proto::{DataError, Map, Value};
 
-use crate::{AckFuture, Emitted, Joined, Socket, SocketEmitter};
+use crate::nsp::Nsp;
+use crate::{AckFuture, Emitted, Joined, Operators, Socket};
 
 /// A socket as the cluster sees it, made by `fetch_sockets`. Node: `RemoteSocket`.
 ///
-/// Rooms and data are those of the moment when it was fetched. With the in-memory adapter it is always a socket of this
-/// server.
+/// Rooms and data are those of the moment when it was fetched. Without an adapter it is always a socket of this server.
 #[derive(Debug, Clone)]
 pub struct RemoteSocket {
-    socket: Socket,
+    place: Place,
     rooms: RoomNames,
     data: Value,
+    timeout: Option<Duration>,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Here(Socket),
+    Elsewhere { namespace: Arc<Nsp>, id: RoomName, handshake: Value },
+}
+
+/// What [`Operators::fetch`] has found.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FetchedSockets {
+    /// The sockets, those of this server first.
+    pub sockets: Vec<RemoteSocket>,
+    /// How many servers have not answered.
+    pub missing: usize,
 }
 
 /// What a client brought along, in the form in which servers tell each other. Node: `RemoteSocket.handshake`.
@@ -47,12 +66,21 @@ impl RemoteSocket {
     pub(crate) fn local(socket: Socket) -> Self {
         let rooms = socket.rooms();
         let data = socket.data().value();
-        Self { socket, rooms, data }
+        Self { place: Place::Here(socket), rooms, data, timeout: None }
+    }
+
+    pub(crate) fn elsewhere(namespace: Arc<Nsp>, details: SocketDetails) -> Self {
+        let SocketDetails { id, handshake, rooms, data } = details;
+        let data = if data.is_null() { Value::Map(Map::new()) } else { data };
+        Self { place: Place::Elsewhere { namespace, id, handshake }, rooms, data, timeout: None }
     }
 
     /// The id of the socket.
     pub fn id(&self) -> &RoomName {
-        self.socket.id()
+        match &self.place {
+            Place::Here(socket) => socket.id(),
+            Place::Elsewhere { id, .. } => id,
+        }
     }
 
     /// The rooms it was in when it was fetched, its own id among them.
@@ -75,46 +103,103 @@ impl RemoteSocket {
 
     /// What the client brought along when it connected.
     pub fn handshake(&self) -> RemoteHandshake {
-        RemoteHandshake::of(&self.socket)
+        match &self.place {
+            Place::Here(socket) => RemoteHandshake::of(socket),
+            Place::Elsewhere { handshake, .. } => RemoteHandshake::told(handshake),
+        }
     }
 
     /// The socket itself, if it is one of this server.
     pub fn as_local(&self) -> Option<&Socket> {
-        Some(&self.socket)
+        match &self.place {
+            Place::Here(socket) => Some(socket),
+            Place::Elsewhere { .. } => None,
+        }
     }
 
-    /// Sends an event to the socket.
+    /// Sends an event to the socket. For a socket of another server the event is then on its way; whether the socket is
+    /// still there is not known.
     pub fn emit(&self, event: &str, args: impl Serialize) -> Emitted {
-        self.socket.emit(event, args)
+        match &self.place {
+            Place::Here(socket) => socket.emit(event, args),
+            Place::Elsewhere { namespace, id, .. } => {
+                Emitted::elsewhere(Operators::new(Arc::clone(namespace)).to(id).emit(event, args).result)
+            }
+        }
     }
 
     /// Sends an event to the socket and awaits the answer; see [`Socket::emit_with_ack`].
     pub fn emit_with_ack<R: DeserializeOwned>(&self, event: &str, args: impl Serialize) -> AckFuture<R> {
-        self.socket.emit_with_ack(event, args)
+        match (&self.place, self.timeout) {
+            (Place::Here(socket), None) => socket.emit_with_ack(event, args),
+            (Place::Here(socket), Some(timeout)) => socket.timeout(timeout).emit_with_ack(event, args),
+            (Place::Elsewhere { namespace, id, .. }, timeout) => {
+                let socket = Operators::new(Arc::clone(namespace)).to(id);
+                let socket = timeout.into_iter().fold(socket, Operators::timeout);
+                AckFuture::elsewhere(socket.emit_with_ack(event, args))
+            }
+        }
     }
 
-    /// How long [`emit_with_ack`](SocketEmitter::emit_with_ack) waits. Node: `timeout`.
-    pub fn timeout(&self, timeout: Duration) -> SocketEmitter {
-        self.socket.timeout(timeout)
+    /// The same socket with another time for [`emit_with_ack`](Self::emit_with_ack) to wait. Node: `timeout`.
+    #[must_use]
+    pub fn timeout(&self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self.clone() }
     }
 
     /// Puts the socket into rooms.
     pub fn join(&self, rooms: impl IntoRooms) -> Joined {
-        self.socket.join(rooms)
+        match &self.place {
+            Place::Here(socket) => socket.join(rooms),
+            Place::Elsewhere { namespace, id, .. } => Operators::new(Arc::clone(namespace)).to(id).sockets_join(rooms),
+        }
     }
 
     /// Takes the socket out of rooms.
     pub fn leave(&self, rooms: impl IntoRooms) -> Joined {
-        self.socket.leave(rooms)
+        match &self.place {
+            Place::Here(socket) => socket.leave(rooms),
+            Place::Elsewhere { namespace, id, .. } => Operators::new(Arc::clone(namespace)).to(id).sockets_leave(rooms),
+        }
     }
 
     /// Disconnects the socket; with `close` its whole connection.
     pub fn disconnect(&self, close: bool) {
-        self.socket.disconnect(close);
+        match &self.place {
+            Place::Here(socket) => socket.disconnect(close),
+            Place::Elsewhere { namespace, id, .. } => {
+                Operators::new(Arc::clone(namespace)).to(id).disconnect_sockets(close);
+            }
+        }
     }
 }
 
 impl RemoteHandshake {
+    /// What another server tells. Node gives several values of one name as a list.
+    fn told(handshake: &Value) -> Self {
+        let text = |key: &str| handshake.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let flag = |key: &str| handshake.get(key).and_then(Value::as_bool).unwrap_or_default();
+        let joined = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+            _ => String::new(),
+        };
+        let pairs = |key: &str| {
+            let entries = handshake.get(key).and_then(Value::as_map).map(Map::iter);
+            entries.into_iter().flatten().map(|(name, value)| (name.to_owned(), joined(value))).collect()
+        };
+        Self {
+            headers: pairs("headers"),
+            address: text("address"),
+            xdomain: flag("xdomain"),
+            secure: flag("secure"),
+            issued: handshake.get("issued").and_then(Value::as_u64).unwrap_or_default(),
+            url: text("url"),
+            query: pairs("query"),
+            auth: handshake.get("auth").cloned().unwrap_or_default(),
+        }
+    }
+
     fn of(socket: &Socket) -> Self {
         let handshake = socket.handshake();
         let mut headers = BTreeMap::<String, String>::new();

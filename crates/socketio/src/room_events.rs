@@ -67,6 +67,11 @@ impl Nsp {
         let mut rooms = self.rooms.lock();
         let (result, events) = change(&mut rooms);
         self.bursts.interrupt();
+        if let Some(part) = self.part.get() {
+            for event in &events {
+                part.room_event(&rooms, event);
+            }
+        }
         if let Some(news) = self.room_news.as_deref().filter(|_| !events.is_empty()) {
             // Still under the lock: the order of the events is that of the changes.
             news.untold.lock().events.extend(events);

@@ -288,13 +288,13 @@ impl Socket {
         match self.0.phase() {
             Phase::Connecting => {
                 rare.get_or_insert_default().early_rooms.extend(rooms);
-                Joined(Ok(()))
+                Joined::new(Ok(()), Some(&self.0.nsp))
             }
             Phase::Connected => {
                 drop(rare);
-                Joined(self.0.join_now(rooms))
+                Joined::new(self.0.join_now(rooms), Some(&self.0.nsp))
             }
-            Phase::Dismissed | Phase::Left | Phase::Released => Joined(Ok(())),
+            Phase::Dismissed | Phase::Left | Phase::Released => Joined::new(Ok(()), Some(&self.0.nsp)),
         }
     }
 
@@ -310,7 +310,7 @@ impl Socket {
             drop(rare);
             self.0.leave_now(rooms);
         }
-        Joined(Ok(()))
+        Joined::new(Ok(()), Some(&self.0.nsp))
     }
 
     /// The rooms this socket is in, that of its own id among them; none after it has left. Node: `rooms`.

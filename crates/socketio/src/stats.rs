@@ -71,6 +71,18 @@ counters! {
     not_recovered,
     /// Sessions of clients that were away and will not get their socket back.
     sessions_expired,
+    /// Messages of other servers.
+    cluster_in,
+    /// Messages to other servers.
+    cluster_out,
+    /// Messages to other servers that were refused: the buffer for the broker was full, or they could not be encoded.
+    cluster_refused,
+    /// What was published to the cluster and is no message of it, or asks for too much. It is ignored.
+    cluster_foreign,
+    /// Messages between servers that are known to be lost.
+    cluster_lost,
+    /// How often the broker was gone.
+    cluster_outages,
     /// Volatile emits that were dropped because a client could not take them at once.
     volatile_dropped,
 }

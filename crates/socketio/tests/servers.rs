@@ -6,44 +6,23 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use socketio::{
-    AckError, BuildError, Data, EmitError, EncodeError, EventName, HandlerError, Namespace, NamespaceHandle, Peers,
-    ServerAnswerSink, ServerEvent, SocketIo, State,
+    AckError, BuildError, Data, EmitError, EncodeError, EventName, HandlerError, Membership, MemoryBroker, Namespace,
+    NamespaceHandle, SocketIo, State,
 };
 use support::eventually;
 
-/// All servers but the own.
-#[derive(Clone, Default)]
-struct Wires(Arc<Mutex<Vec<SocketIo>>>);
-
-impl Peers for Wires {
-    fn count(&self) -> usize {
-        self.0.lock().unwrap().len()
-    }
-
-    fn send(&self, event: ServerEvent, answers: Option<ServerAnswerSink>) {
-        let servers = self.0.lock().unwrap().clone();
-        for io in servers {
-            let (event, answers) = (event.clone(), answers.clone());
-            tokio::spawn(async move {
-                if let (Some(answer), Some(answers)) = (io.take_server_event(event).await, answers) {
-                    answers.answer(answer);
-                }
-            });
-        }
-    }
-}
-
-/// Three servers, each connected to the two others.
-fn cluster(namespace: impl Fn(u32) -> Namespace) -> Vec<SocketIo> {
-    let wires: Vec<Wires> = (0..3).map(|_| Wires::default()).collect();
-    let server = |no: usize| {
-        let builder = SocketIo::builder().namespace(namespace(no as u32)).namespace(Namespace::new("/other"));
-        builder.peers(wires[no].clone()).build().unwrap()
+/// Three servers on one broker.
+async fn cluster(membership: Membership, namespace: impl Fn(u32) -> Namespace) -> Vec<SocketIo> {
+    let broker = MemoryBroker::new(membership);
+    let server = |no: u32| {
+        let builder = SocketIo::builder().namespace(namespace(no)).namespace(Namespace::new("/other"));
+        builder.adapter(broker.bus()).build().unwrap()
     };
     let servers: Vec<SocketIo> = (0..3).map(server).collect();
-    for (no, wires) in wires.iter().enumerate() {
-        let others = servers.iter().enumerate().filter(|(other, _)| *other != no).map(|(_, server)| server.clone());
-        *wires.0.lock().unwrap() = others.collect();
+    for server in &servers {
+        while server.of("/").server_count().await != Ok(3) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
     servers
 }
@@ -51,7 +30,7 @@ fn cluster(namespace: impl Fn(u32) -> Namespace) -> Vec<SocketIo> {
 #[tokio::test]
 async fn an_event_for_other_servers_reaches_all_of_them_and_not_its_own() {
     let heard = Arc::new(Mutex::new(Vec::new()));
-    let servers = cluster(|no| {
+    let servers = cluster(Membership::Heartbeat, |no| {
         let heard = Arc::clone(&heard);
         Namespace::new("/").state(no).on_server_event(
             "hello",
@@ -63,7 +42,8 @@ async fn an_event_for_other_servers_reaches_all_of_them_and_not_its_own() {
                 std::future::ready(())
             },
         )
-    });
+    })
+    .await;
     assert_eq!(servers[0].server_side_emit("hello", ("x", 1)), Ok(2));
     eventually("both have heard it", || heard.lock().unwrap().len() == 2).await;
     let mut lines = heard.lock().unwrap().clone();
@@ -83,7 +63,12 @@ async fn an_event_for_other_servers_reaches_all_of_them_and_not_its_own() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_of_other_servers_are_collected_and_may_be_missing() {
-    let servers = cluster(|no| {
+    answers_are_collected(Membership::Heartbeat).await;
+    answers_are_collected(Membership::Counted).await;
+}
+
+async fn answers_are_collected(membership: Membership) {
+    let servers = cluster(membership, |no| {
         Namespace::new("/")
             .state(no)
             .on_server_event("load", async |State(no): State<u32>| no * 10)
@@ -92,14 +77,15 @@ async fn answers_of_other_servers_are_collected_and_may_be_missing() {
                 no
             })
             .on_server_event("mixed", async |State(no): State<u32>| match no {
-                1 => Ok((1, "one")),
+                1 => Ok([(1, "one")]),
                 _ => Err(HandlerError::new("no", "no")),
             })
             .on_server_event("panic", async |State(no): State<u32>| {
                 assert!(no == 1, "a test wants this");
                 no
             })
-    });
+    })
+    .await;
     let ask = async |event| {
         let mut answers = servers[0].server_side_emit_with_ack::<u32>(event, ()).await.unwrap();
         answers.answers.sort_unstable();
@@ -110,8 +96,8 @@ async fn answers_of_other_servers_are_collected_and_may_be_missing() {
     assert_eq!(ask("late").await, (vec![1], 1));
     assert_eq!(ask("panic").await, (vec![1], 1));
     assert_eq!(ask("nobody").await, (vec![], 2));
-    let answers = servers[0].server_side_emit_with_ack::<(u8, String)>("mixed", ()).await.unwrap();
-    assert_eq!((answers.answers, answers.missing), (vec![(1, "one".to_owned())], 0));
+    let answers = servers[0].server_side_emit_with_ack::<Vec<(u8, String)>>("mixed", ()).await.unwrap();
+    assert_eq!((answers.answers, answers.missing), (vec![vec![(1, "one".to_owned())]], 0));
     assert_eq!(answers.errors, [AckError::Refused(HandlerError::new("no", "no"))]);
     let root = servers[0].of("/");
     let all = root.server_side_emit_with_ack_within::<u32>(Duration::from_secs(60), "late", ()).await.unwrap();

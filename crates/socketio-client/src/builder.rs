@@ -14,7 +14,7 @@ use std::{
 
 use engineio::{
     DeflateOptions, Transport,
-    client::{ClientOptions, InvalidClientOption},
+    client::{ClientOptions, InvalidClientOption, Proxy},
 };
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
@@ -156,6 +156,12 @@ impl ClientBuilder {
     }
 
     /// All other options of the transports.
+    /// The proxy to go through, with polling and WebSocket alike. Default: none; no variable of the environment is read.
+    /// Node: `agent`.
+    pub fn proxy(self, proxy: Proxy) -> Self {
+        self.engine(|engine| engine.proxy(Some(proxy)))
+    }
+
     pub fn engine(mut self, change: impl FnOnce(ClientOptions) -> ClientOptions) -> Self {
         self.engine = self.engine.map(change);
         self

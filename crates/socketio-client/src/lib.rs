@@ -51,7 +51,7 @@ pub mod extract {
 pub use bytes::Bytes;
 #[cfg(feature = "tls")]
 pub use engineio::client::ClientTls;
-pub use engineio::client::{ClientOptions, ConnectError as TransportError, InvalidClientOption};
+pub use engineio::client::{ClientOptions, ConnectError as TransportError, InvalidClientOption, Proxy, TunnelError};
 pub use engineio::{CloseReason, DeflateOptions, Transport};
 pub use socketio_core::{AckError, Args, ConnectError, DataError, HandlerError, OwnedArgs, Rejection, Value};
 pub use socketio_proto::AnyParser;

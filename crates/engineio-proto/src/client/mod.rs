@@ -13,6 +13,7 @@
 
 #[cfg(test)]
 mod tests;
+pub mod tunnel;
 
 use std::{
     collections::VecDeque,

@@ -6,6 +6,7 @@
 mod cookies;
 mod http;
 mod options;
+mod proxy;
 mod socket;
 #[cfg(feature = "client-tls")]
 mod tls;
@@ -37,8 +38,12 @@ use engineio_proto::{
 use http_body_util::Full;
 use tokio::time::{Instant, Sleep};
 
-pub use engineio_proto::{client::SendError as ClientSendError, open::OpenPacket};
+pub use engineio_proto::{
+    client::{SendError as ClientSendError, tunnel::TunnelError},
+    open::OpenPacket,
+};
 pub use options::{ClientOptions, InvalidClientOption};
+pub use proxy::Proxy;
 #[cfg(feature = "client-tls")]
 pub use tls::ClientTls;
 
@@ -79,6 +84,9 @@ pub enum ConnectError {
     /// A request took longer than [`ClientOptions::request_timeout`].
     #[error("a request took too long")]
     RequestTimeout,
+    /// The proxy does not let us through.
+    #[error("{0}")]
+    Proxy(#[from] TunnelError),
     /// No transport is left that this client can speak. Node: `No transports available`.
     #[error("no transports available")]
     NoTransport,

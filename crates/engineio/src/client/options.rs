@@ -16,7 +16,7 @@ use engineio_proto::{Revision, Transport, client, ws::deflate};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::ConnectError;
+use super::{ConnectError, proxy::Proxy};
 use crate::link::ReadWrite;
 
 pub(super) type Stream = Box<dyn ReadWrite>;
@@ -47,6 +47,7 @@ pub struct ClientOptions {
     pub(super) write_timeout: Duration,
     pub(super) session: client::Config,
     pub(super) connector: Option<Connector>,
+    pub(super) proxy: Option<Proxy>,
     #[cfg(feature = "client-tls")]
     pub(super) tls: Option<super::tls::ClientTls>,
     pub(super) upgraded_before: Arc<AtomicBool>,
@@ -66,6 +67,9 @@ pub enum InvalidClientOption {
     /// Not the name of a header, or not a value that one may have.
     #[error("`{0}` is not a header, or its value may not be sent")]
     Header(String),
+    /// Not the URL of a proxy. It is not repeated here: it may hold a password.
+    #[error("not the URL of a proxy, such as `http://proxy.example.org:3128` or `socks5h://127.0.0.1:1080`")]
+    Proxy,
 }
 
 impl ClientOptions {
@@ -117,6 +121,7 @@ impl ClientOptions {
             write_timeout: Duration::from_secs(30),
             session: client::Config::default(),
             connector: None,
+            proxy: None,
             #[cfg(feature = "client-tls")]
             tls: None,
             upgraded_before: Arc::default(),
@@ -287,6 +292,15 @@ impl ClientOptions {
         self
     }
 
+    /// The proxy to go through, with polling and WebSocket alike; a [`connector`](Self::connector) then connects to the proxy.
+    /// Default: none; variables of the environment (`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`) are not read.
+    /// Node: `agent`.
+    #[must_use]
+    pub fn proxy(mut self, proxy: Option<Proxy>) -> Self {
+        self.proxy = proxy;
+        self
+    }
+
     /// The TLS of `https` and `wss`. Default: the roots of the platform, no client certificate.
     #[cfg(feature = "client-tls")]
     #[must_use]
@@ -341,32 +355,44 @@ impl ClientOptions {
         target
     }
 
-    /// A connection to the server, TLS included.
+    /// A connection to the server, through the proxy if there is one, TLS included.
     pub(super) async fn dial(&self) -> Result<Stream, ConnectError> {
-        let stream = match &self.connector {
-            Some(connect) => connect(self.host.clone(), self.port).await?,
-            None => {
-                let tcp = tokio::net::TcpStream::connect((self.host.as_str(), self.port)).await?;
-                tcp.set_nodelay(true)?;
-                Box::new(tcp) as Stream
+        let stream = match &self.proxy {
+            None => self.connect(&self.host, self.port).await?,
+            Some(proxy) => {
+                let (host, port) = proxy.address();
+                let mut stream = self.connect(host, port).await?;
+                if proxy.is_secure() {
+                    stream = self.secure(host, stream).await?;
+                }
+                proxy.pass(&mut stream, &self.host, self.port).await?;
+                stream
             }
         };
-        if !self.secure {
-            return Ok(stream);
+        if self.secure { self.secure(&self.host, stream).await } else { Ok(stream) }
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> io::Result<Stream> {
+        if let Some(connect) = &self.connector {
+            return connect(host.to_owned(), port).await;
         }
-        #[cfg(feature = "client-tls")]
-        {
-            let tls = match &self.tls {
-                Some(tls) => tls.clone(),
-                None => super::tls::ClientTls::platform()?,
-            };
-            tls.connect(&self.host, stream).await
-        }
-        #[cfg(not(feature = "client-tls"))]
-        {
-            drop(stream);
-            Err(ConnectError::NoTls)
-        }
+        let tcp = tokio::net::TcpStream::connect((host, port)).await?;
+        tcp.set_nodelay(true)?;
+        Ok(Box::new(tcp))
+    }
+
+    #[cfg(feature = "client-tls")]
+    async fn secure(&self, host: &str, stream: Stream) -> Result<Stream, ConnectError> {
+        let tls = match &self.tls {
+            Some(tls) => tls.clone(),
+            None => super::tls::ClientTls::platform()?,
+        };
+        tls.connect(host, stream).await
+    }
+
+    #[cfg(not(feature = "client-tls"))]
+    async fn secure(&self, _: &str, _: Stream) -> Result<Stream, ConnectError> {
+        Err(ConnectError::NoTls)
     }
 }
 

@@ -377,7 +377,8 @@ impl<A: Application> Engine<A> {
         if let Some(cookie) = &self.options.cookie
             && let Ok(value) = HeaderValue::try_from(cookie.header(sid.as_str(), secure))
         {
-            answering.headers.insert(SET_COOKIE, value);
+            // Hooks may have set cookies of their own.
+            answering.headers.append(SET_COOKIE, value);
         }
         self.insert(&shared, true);
         let answer = {

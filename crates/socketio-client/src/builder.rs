@@ -130,6 +130,12 @@ impl ClientBuilder {
     }
 
     /// Whether cookies that the server sets are sent back. Default: false. Node: `withCredentials`.
+    /// Short polling: how long to wait after a poll that brought nothing. Default: long-polling. See
+    /// [`ClientOptions::poll_interval`].
+    pub fn poll_interval(self, interval: Duration) -> Self {
+        self.engine(|engine| engine.poll_interval(Some(interval)))
+    }
+
     pub fn with_credentials(self, with: bool) -> Self {
         self.engine(|engine| engine.with_credentials(with))
     }

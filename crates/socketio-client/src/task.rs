@@ -267,7 +267,7 @@ impl Task {
                         tracing::debug!(%reason, error = ?error.map(|error| error.to_string()), "disconnected");
                         self.lose(reason);
                     }
-                    ClientEvent::Upgraded | ClientEvent::Opened(_) => {}
+                    ClientEvent::Pinged | ClientEvent::Upgraded | ClientEvent::Opened(_) => {}
                 }
                 true
             }

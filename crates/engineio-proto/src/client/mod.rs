@@ -37,6 +37,9 @@ pub struct Config {
     pub upgrade: bool,
     /// Whether binary messages travel as base64. Default: false. Node: `forceBase64`.
     pub force_base64: bool,
+    /// How long to wait after a poll that brought nothing: short polling, if the server answers polls at once. Default: none,
+    /// but polls that bring nothing begin 100 ms apart, whatever the server does.
+    pub poll_interval: Option<Duration>,
     /// How long the session may take to open. Default: 20 s. Node: the `timeout` of the manager.
     pub open_timeout: Duration,
     /// How long an upgrade may take, from dialling to the switch. Default: 10 s, as servers allow.
@@ -57,6 +60,7 @@ impl Default for Config {
             revision: Revision::V4,
             upgrade: true,
             force_base64: false,
+            poll_interval: None,
             open_timeout: Duration::from_secs(20),
             upgrade_timeout: Duration::from_secs(10),
             post_timeout: Duration::from_secs(30),
@@ -105,13 +109,23 @@ enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Carrier {
     Polling {
-        /// A GET is out.
-        get: bool,
+        get: Get,
         /// A POST is out, and by when it must be answered.
         post: Option<Instant>,
         close_sent: bool,
     },
     Socket,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Get {
+    /// The next one may begin, not before this if it says so.
+    Ready(Option<Instant>),
+    Out {
+        since: Instant,
+        /// Nothing but noops has come so far.
+        empty: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -149,6 +163,8 @@ pub enum Output {
     Write(Link, OutPacket),
     /// The session is open.
     Opened(OpenPacket),
+    /// The server has asked for a sign of life. The answer goes by itself.
+    Pinged,
     /// Dial a WebSocket with the session's id: it is to take over.
     Dial,
     /// Let the candidate go; the session stays where it is.
@@ -184,7 +200,7 @@ impl Session {
     /// Begins a session on long-polling or on WebSocket, whose connection then is [`Link::Socket`] once it stands.
     pub fn new(now: Instant, config: Config, transport: Transport) -> Self {
         let carrier = match transport {
-            Transport::Polling => Carrier::Polling { get: false, post: None, close_sent: false },
+            Transport::Polling => Carrier::Polling { get: Get::Ready(None), post: None, close_sent: false },
             Transport::WebSocket | Transport::WebTransport => Carrier::Socket,
         };
         Self {
@@ -206,6 +222,11 @@ impl Session {
 
     /// One packet came on the transport that carries the session. Gives back the application's data, if it is a message.
     pub fn on_packet<'a>(&mut self, now: Instant, packet: Packet<'a>) -> Option<Data<'a>> {
+        if packet.kind != PacketKind::Noop
+            && let Carrier::Polling { get: Get::Out { empty, .. }, .. } = &mut self.carrier
+        {
+            *empty = false;
+        }
         match (self.phase, packet.kind) {
             (Phase::Ended, _) => {}
             (Phase::Opening { .. }, PacketKind::Open) => match packet.data.as_text().map(OpenPacket::decode) {
@@ -223,6 +244,7 @@ impl Session {
                 }
                 if !self.pong_queued {
                     self.pong_queued = true;
+                    self.ready.push_back(Output::Pinged);
                     self.push(OutPacket::control(PacketKind::Pong, ""));
                 }
             }
@@ -243,9 +265,15 @@ impl Session {
     }
 
     /// The GET was answered, and all its packets have been fed.
-    pub fn on_get_done(&mut self) {
+    pub fn on_get_done(&mut self, now: Instant) {
         if let Carrier::Polling { get, .. } = &mut self.carrier {
-            *get = false;
+            let next = match (*get, self.config.poll_interval) {
+                (Get::Out { empty: true, .. }, Some(interval)) => Some(now + interval.max(EMPTY_POLL_GAP)),
+                // A server that does not hold polls, or releases them for a probe, does not make us spin.
+                (Get::Out { empty: true, since }, None) => Some(since + EMPTY_POLL_GAP),
+                _ => None,
+            };
+            *get = Get::Ready(next);
             if let Phase::Opening { .. } = self.phase {
                 self.end(CloseReason::ParseError("no open packet"));
             }
@@ -348,6 +376,9 @@ impl Session {
         {
             return self.end(CloseReason::TransportError("post timeout"));
         }
+        if let Carrier::Polling { get: Get::Ready(next), .. } = &mut self.carrier {
+            *next = next.filter(|next| *next > now);
+        }
         match self.heartbeat {
             Some(Beat::PeerPingsBy(due) | Beat::PongBy(due)) if due <= now => self.end(CloseReason::PingTimeout),
             Some(Beat::PingAt(due)) if due <= now => {
@@ -366,11 +397,12 @@ impl Session {
             Phase::Ended => return None,
         };
         let beat = self.heartbeat.map(|(Beat::PeerPingsBy(due) | Beat::PingAt(due) | Beat::PongBy(due))| due);
-        let post = match self.carrier {
-            Carrier::Polling { post, .. } => post,
-            Carrier::Socket => None,
+        let (get, post) = match self.carrier {
+            Carrier::Polling { get: Get::Ready(next), post, .. } if self.may_poll() => (next, post),
+            Carrier::Polling { post, .. } => (None, post),
+            Carrier::Socket => (None, None),
         };
-        [phase, beat, post, self.candidate.map(|candidate| candidate.by)].into_iter().flatten().min()
+        [phase, beat, get, post, self.candidate.map(|candidate| candidate.by)].into_iter().flatten().min()
     }
 
     /// What to do next; `None` until something happens.
@@ -382,10 +414,11 @@ impl Session {
             return None;
         }
         let draining = matches!(self.phase, Phase::Draining { .. });
+        let may_poll = self.may_poll();
         match &mut self.carrier {
             Carrier::Polling { get, post, .. } => {
                 if self.candidate.is_some_and(|candidate| candidate.stage == Stage::Pausing) {
-                    if *get || post.is_some() {
+                    if matches!(get, Get::Out { .. }) || post.is_some() {
                         return None;
                     }
                     self.candidate = None;
@@ -393,8 +426,11 @@ impl Session {
                     self.outbox.push_front(OutPacket::control(PacketKind::Upgrade, ""));
                     return Some(Output::Upgraded);
                 }
-                if !*get && !draining {
-                    *get = true;
+                if may_poll
+                    && let Get::Ready(next) = *get
+                    && next.is_none_or(|next| next <= now)
+                {
+                    *get = Get::Out { since: now, empty: true };
                     return Some(Output::Get);
                 }
                 if post.is_none() && !matches!(self.phase, Phase::Opening { .. }) {
@@ -453,6 +489,12 @@ impl Session {
             self.candidate = Some(Candidate { stage: Stage::Dialling, by: now + self.config.upgrade_timeout });
             self.ready.push_back(Output::Dial);
         }
+    }
+
+    /// Whether another GET is wanted at all: the last one of a session that closes or moves on has been sent.
+    fn may_poll(&self) -> bool {
+        let moving_on = self.candidate.is_some_and(|candidate| candidate.stage == Stage::Pausing);
+        matches!(self.phase, Phase::Opening { .. } | Phase::Open) && !moving_on
     }
 
     fn drop_candidate(&mut self) {
@@ -543,5 +585,7 @@ fn queued_len(packet: &OutPacket) -> usize {
     }
 }
 
+/// The least time between the beginnings of polls that bring nothing.
+const EMPTY_POLL_GAP: Duration = Duration::from_millis(100);
 /// An outbox that was larger than this gives its memory back when it is empty.
 const KEPT_CAPACITY: usize = 16;

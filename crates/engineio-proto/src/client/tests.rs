@@ -35,6 +35,7 @@ impl Story {
                     format!("{at} {}", String::from_utf8_lossy(&payload.body))
                 }
                 Output::Opened(open) => format!("opened {}", open.sid),
+                Output::Pinged => "pinged".to_owned(),
                 Output::Dial => "dial".to_owned(),
                 Output::DropCandidate => "drop candidate".to_owned(),
                 Output::Upgraded => "upgraded".to_owned(),
@@ -64,7 +65,7 @@ impl Story {
                 Err(error) => self.session.on_malformed(error.as_str()),
             }
         }
-        self.session.on_get_done();
+        self.session.on_get_done(self.now);
         messages
     }
 
@@ -251,10 +252,10 @@ fn the_server_pings_in_revision_4() {
     story.heard("2");
     story.heard("2");
     // A flood is answered once.
-    story.asks_for(&["socket 3"]);
+    story.asks_for(&["pinged", "socket 3"]);
     story.wait(44).asks_for(&[]);
     story.heard("2");
-    story.asks_for(&["socket 3"]);
+    story.asks_for(&["pinged", "socket 3"]);
     // Messages are no sign of life, as in Node.
     story.heard("4x");
     story.wait(45).asks_for(&["closed ping timeout"]);
@@ -360,4 +361,56 @@ fn links_that_break_end_the_session() {
     story.sends("x").unwrap();
     story.asks_for(&["post 4x"]);
     story.wait(30).asks_for(&["closed transport error (post timeout)"]);
+}
+
+#[test]
+fn polls_that_bring_nothing_do_not_follow_at_once() {
+    let mut story = Story::on_polling(PLAIN);
+    story.asks_for(&["opened abc", "get"]);
+    story.polled("6");
+    story.asks_for(&[]);
+    let due = story.session.deadline().unwrap();
+    assert_eq!(due - story.now, Duration::from_millis(100));
+    story.now = due;
+    story.asks_for(&["get"]);
+    // What was held for long, or brings something, is followed at once.
+    story.wait(1).polled("6");
+    story.asks_for(&["get"]);
+    story.polled("6\u{1e}4x");
+    story.asks_for(&["get"]);
+    story.polled("2");
+    story.asks_for(&["pinged", "get", "post 3"]);
+}
+
+#[test]
+fn short_polling_waits_between_polls_that_bring_nothing() {
+    let config = Config { poll_interval: Some(Duration::from_secs(2)), ..Config::default() };
+    let mut story = Story::with(config.clone(), Transport::Polling);
+    story.asks_for(&["get"]);
+    story.polled(OPEN);
+    story.asks_for(&["opened abc", "dial", "get"]);
+    story.polled("6");
+    story.wait(1).asks_for(&[]);
+    story.sends("at once").unwrap();
+    story.asks_for(&["post 4at once"]);
+    story.wait(1).asks_for(&["get"]);
+    story.polled("4x");
+    story.asks_for(&["get"]);
+    // An upgrade does not wait for the next poll, and there is none behind it.
+    story.session.on_post_done();
+    story.polled("6");
+    story.session.on_candidate_open();
+    story.candidate_heard("3probe").asks_for(&["candidate 2probe", "upgraded", "socket 5"]);
+    assert_ne!(story.session.deadline(), None);
+    story.wait(10).asks_for(&[]);
+
+    // Closing does not wait for it either, and leaves no alarm behind.
+    let mut story = Story::with(config, Transport::Polling);
+    story.asks_for(&["get"]);
+    story.polled(PLAIN);
+    story.asks();
+    story.polled("6");
+    story.session.close(story.now);
+    story.asks_for(&["post 1"]);
+    story.wait(3).asks_for(&[]);
 }

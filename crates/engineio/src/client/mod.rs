@@ -112,6 +112,8 @@ pub enum ClientEvent {
     Text(String),
     /// A binary message.
     Binary(Bytes),
+    /// The server has asked for a sign of life. The answer goes by itself.
+    Pinged,
     /// The session goes on over WebSocket.
     Upgraded,
     /// The session is over, and perhaps what broke it. Comes once and last.
@@ -287,6 +289,7 @@ impl Client {
                     // Messages that came with it have been heard already.
                     self.events.push_front(ClientEvent::Opened(open));
                 }
+                Output::Pinged => self.events.push_back(ClientEvent::Pinged),
                 Output::Dial => {
                     let sid = self.sid.clone();
                     self.dial(sid.as_deref());
@@ -450,7 +453,7 @@ impl Client {
             }
         }
         self.polled = None;
-        self.machine.on_get_done();
+        self.machine.on_get_done(now);
         true
     }
 

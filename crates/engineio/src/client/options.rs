@@ -129,6 +129,11 @@ impl ClientOptions {
         })
     }
 
+    /// Host and port of the server as the `Host` header has them.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
     /// The path of the server. Default: `/engine.io`. Node: `path`.
     #[must_use]
     pub fn path(mut self, path: impl Into<String>) -> Self {
@@ -221,6 +226,15 @@ impl ClientOptions {
     #[must_use]
     pub fn force_base64(mut self, force: bool) -> Self {
         self.session.force_base64 = force;
+        self
+    }
+
+    /// Short polling: how long to wait after a poll that brought nothing, at least 100 ms, instead of leaving a request open.
+    /// Servers of this repository are asked to answer at once (`hold=0`); others hold the poll as they like. Default: `None`,
+    /// long-polling.
+    #[must_use]
+    pub fn poll_interval(mut self, interval: Option<Duration>) -> Self {
+        self.session.poll_interval = interval;
         self
     }
 
@@ -348,6 +362,9 @@ impl ClientOptions {
         }
         if self.session.force_base64 {
             target.push_str("&b64=1");
+        }
+        if self.session.poll_interval.is_some() && transport == Transport::Polling {
+            target.push_str("&hold=0");
         }
         if let Some(sid) = sid {
             target.extend(["&sid=", sid]);

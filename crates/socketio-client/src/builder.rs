@@ -26,8 +26,9 @@ use tokio::{
 };
 
 use crate::{
-    ConnectFailure, DisconnectReason, EventContext, Socket, State,
+    ConnectFailure, DisconnectReason, EventContext, ManagerEvents, Socket, State,
     handlers::Handlers,
+    observe::Observers,
     shared::{Auth, Core, Shared, SocketInner, SocketOptions, SocketState},
     task::Task,
 };
@@ -129,13 +130,13 @@ impl ClientBuilder {
         self.engine(|engine| engine.try_all_transports(try_all))
     }
 
-    /// Whether cookies that the server sets are sent back. Default: false. Node: `withCredentials`.
     /// Short polling: how long to wait after a poll that brought nothing. Default: long-polling. See
     /// [`ClientOptions::poll_interval`].
     pub fn poll_interval(self, interval: Duration) -> Self {
         self.engine(|engine| engine.poll_interval(Some(interval)))
     }
 
+    /// Whether cookies that the server sets are sent back. Default: false. Node: `withCredentials`.
     pub fn with_credentials(self, with: bool) -> Self {
         self.engine(|engine| engine.with_credentials(with))
     }
@@ -155,6 +156,12 @@ impl ClientBuilder {
         self.engine(|engine| engine.connector(connect))
     }
 
+    /// The proxy to go through, with polling and WebSocket alike. Default: none; no variable of the environment is read.
+    /// Node: `agent`.
+    pub fn proxy(self, proxy: Proxy) -> Self {
+        self.engine(|engine| engine.proxy(Some(proxy)))
+    }
+
     /// The TLS of `https` and `wss`. Default: the roots of the platform.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: engineio::client::ClientTls) -> Self {
@@ -162,12 +169,6 @@ impl ClientBuilder {
     }
 
     /// All other options of the transports.
-    /// The proxy to go through, with polling and WebSocket alike. Default: none; no variable of the environment is read.
-    /// Node: `agent`.
-    pub fn proxy(self, proxy: Proxy) -> Self {
-        self.engine(|engine| engine.proxy(Some(proxy)))
-    }
-
     pub fn engine(mut self, change: impl FnOnce(ClientOptions) -> ClientOptions) -> Self {
         self.engine = self.engine.map(change);
         self
@@ -308,6 +309,8 @@ impl Manager {
             core: Mutex::new(core),
             keepers: AtomicUsize::new(1),
             done: watch::Sender::new(false),
+            status: watch::Sender::new(State::Idle),
+            observers: Observers::default(),
         });
         tokio::spawn(Task::new(Arc::clone(&shared), engine, options));
         Self(Arc::new(ManagerKeeper(shared)))
@@ -316,6 +319,22 @@ impl Manager {
     /// A socket for a namespace. Node: `manager.socket`.
     pub fn socket(&self, namespace: &str) -> SocketBuilder {
         SocketBuilder::new(Arc::clone(&self.0.0), namespace)
+    }
+
+    /// Takes part in a connection that others keep.
+    pub(crate) fn of(shared: &Arc<Shared>) -> Self {
+        shared.keepers.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::new(ManagerKeeper(Arc::clone(shared))))
+    }
+
+    /// Where the connection stands, and every change of it: [`State::Idle`] until the first socket wants it.
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.0.0.status.subscribe()
+    }
+
+    /// What happens to the connection from now on. Node: the events of `Manager`.
+    pub fn events(&self) -> ManagerEvents {
+        self.0.0.observers.subscribe()
     }
 
     /// Closes the connection with all its sockets and waits until its task has ended; at most some seconds.
@@ -370,7 +389,7 @@ impl SocketBuilder {
                     let last = socket.inner.state.lock().last_error.clone();
                     return Err(last.unwrap_or(ConnectFailure::GaveUp));
                 }
-                State::Connecting => {}
+                State::Idle | State::Connecting => {}
             }
             if state.changed().await.is_err() {
                 return Err(ConnectFailure::Lost(DisconnectReason::ClientDisconnect));

@@ -29,6 +29,7 @@ mod builder;
 mod error;
 mod events;
 mod handlers;
+mod observe;
 mod shared;
 mod simple;
 mod socket;
@@ -38,6 +39,7 @@ pub use builder::{Client, ClientBuilder, IntoAuth, Manager, SocketBuilder};
 pub use error::{ConnectFailure, DisconnectReason, EmitError};
 pub use events::{Event, Events};
 pub use handlers::{Ack, AckSink, EventContext};
+pub use observe::{ManagerEvent, ManagerEvents};
 pub use simple::SimpleClient;
 pub use socket::{BufferedEvent, Emitted, Emitter, Socket, State};
 

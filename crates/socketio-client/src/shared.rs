@@ -26,6 +26,7 @@ use crate::{
     BufferedEvent, ConnectFailure, DisconnectReason, EmitError, State,
     acks::Acks,
     handlers::{AckSink, Handlers},
+    observe::Observers,
 };
 
 pub(crate) type Frames = SmallVec<[Frame; 1]>;
@@ -41,6 +42,9 @@ pub(crate) struct Shared {
     pub(crate) keepers: AtomicUsize,
     /// Becomes true when the task has ended.
     pub(crate) done: watch::Sender<bool>,
+    /// Where the connection stands.
+    pub(crate) status: watch::Sender<State>,
+    pub(crate) observers: Observers,
 }
 
 pub(crate) struct Core {

@@ -8,7 +8,7 @@ use socketio_proto::Args;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    ConnectFailure, DisconnectReason, EmitError, EventContext, Events, SocketBuilder,
+    ConnectFailure, DisconnectReason, EmitError, EventContext, Events, Manager, SocketBuilder,
     handlers::Handlers,
     shared::{Flags, SocketInner},
 };
@@ -23,13 +23,15 @@ pub struct Socket {
     _keeper: Option<Arc<Keeper>>,
 }
 
-/// Where a socket stands.
+/// Where a socket stands, or a [`Manager`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum State {
+    /// Of a Manager: no socket has wanted the connection yet.
+    Idle,
     /// A first answer is awaited.
     Connecting,
-    /// The namespace is joined.
+    /// The namespace is joined; of a Manager: the connection is open.
     Connected,
     /// The connection is gone and is made again; the number counts the attempts that have failed, or are on, since.
     Reconnecting(u32),
@@ -202,6 +204,11 @@ impl Socket {
         Events::new(self.clone())
     }
 
+    /// The connection, which this handle keeps as a socket does. Node: `socket.io`.
+    pub fn manager(&self) -> Manager {
+        Manager::of(&self.inner.shared)
+    }
+
     /// Another namespace on the same connection.
     pub fn namespace(&self, namespace: &str) -> SocketBuilder {
         SocketBuilder::new(Arc::clone(&self.inner.shared), namespace)
@@ -235,7 +242,7 @@ impl Socket {
                 State::Connected => return Ok(()),
                 State::Failed(failure) => return Err(failure),
                 State::Disconnected(reason) => return Err(ConnectFailure::Lost(reason)),
-                State::Connecting | State::Reconnecting(_) => {}
+                State::Idle | State::Connecting | State::Reconnecting(_) => {}
             }
             if state.changed().await.is_err() {
                 return Err(ConnectFailure::Lost(DisconnectReason::ClientDisconnect));

@@ -17,9 +17,10 @@ use engineio::{
 use socketio_core::{AckError, BoxedHandler, ConnectError, HandlerFuture, ReplySink};
 use socketio_proto::{ClientDecision, Decoder, Message, OwnedArgs, Value, Violation};
 use tokio::time::{Instant, Sleep};
+use tracing::Instrument;
 
 use crate::{
-    ConnectFailure, DisconnectReason, Event, Socket, State,
+    ConnectFailure, DisconnectReason, Event, ManagerEvent, Socket, State,
     builder::ManagerOptions,
     handlers::{AckSink, EventContext, LifeFuture},
     shared::{AuthFuture, Mail, Shared, SocketInner, frames, size},
@@ -104,7 +105,11 @@ impl Task {
                     self.engine = Engine::Closing(client);
                 }
             }
-            Engine::Connecting(_) | Engine::Waiting(_) if stop || !active => self.engine = Engine::Idle,
+            Engine::Connecting(_) | Engine::Waiting(_) if stop || !active => {
+                self.engine = Engine::Idle;
+                self.attempts = 0;
+                self.shared.status.send_replace(State::Disconnected(DisconnectReason::ClientDisconnect));
+            }
             Engine::Idle if active && !stop => self.dial(),
             _ => {}
         }
@@ -117,7 +122,17 @@ impl Task {
 
     fn dial(&mut self) {
         let options = self.engine_options.clone();
-        self.engine = Engine::Connecting(Box::pin(async move { Client::connect(&options).await }));
+        let span = tracing::debug_span!("connect", server = options.authority(), attempt = self.attempts);
+        self.engine = Engine::Connecting(Box::pin(async move { Client::connect(&options).await }.instrument(span)));
+        if self.attempts > 0 {
+            self.tell(ManagerEvent::ReconnectAttempt(self.attempts));
+        } else {
+            self.shared.status.send_replace(State::Connecting);
+        }
+    }
+
+    fn tell(&self, event: ManagerEvent) {
+        self.shared.observers.tell(&event);
     }
 
     /// Asks for the auth of a namespace, unless that is on already.
@@ -238,6 +253,11 @@ impl Task {
                 match outcome {
                     Ok((client, open)) => {
                         self.shared.core.lock().max_payload = open.max_payload;
+                        self.tell(ManagerEvent::Open(client.transport()));
+                        if self.attempts > 0 {
+                            self.tell(ManagerEvent::Reconnect(self.attempts));
+                        }
+                        self.shared.status.send_replace(State::Connected);
                         self.engine = Engine::Open(Box::new(client));
                         self.decoder = self.options.parser.decoder(&self.options.limits);
                         self.incomplete = None;
@@ -245,6 +265,10 @@ impl Task {
                     Err(error) => {
                         let failure = ConnectFailure::Transport(Arc::new(error));
                         tracing::debug!(%failure, "an attempt to connect failed");
+                        self.tell(ManagerEvent::Error(failure.clone()));
+                        if self.attempts > 0 {
+                            self.tell(ManagerEvent::ReconnectError(failure.clone()));
+                        }
                         for socket in self.active() {
                             self.fail(&socket, failure.clone());
                         }
@@ -267,7 +291,9 @@ impl Task {
                         tracing::debug!(%reason, error = ?error.map(|error| error.to_string()), "disconnected");
                         self.lose(reason);
                     }
-                    ClientEvent::Pinged | ClientEvent::Upgraded | ClientEvent::Opened(_) => {}
+                    ClientEvent::Pinged => self.tell(ManagerEvent::Ping),
+                    ClientEvent::Upgraded => self.tell(ManagerEvent::Upgrade),
+                    ClientEvent::Opened(_) => {}
                 }
                 true
             }
@@ -275,6 +301,7 @@ impl Task {
                 Poll::Pending => false,
                 Poll::Ready(ClientEvent::Closed(..)) => {
                     self.forget(CloseReason::ForcedClose);
+                    self.shared.status.send_replace(State::Disconnected(DisconnectReason::ClientDisconnect));
                     true
                 }
                 // What comes now is for nobody.
@@ -388,7 +415,9 @@ impl Task {
 
     /// Lets go of the connection, and tells the sockets that were connected.
     fn forget(&mut self, reason: CloseReason) {
-        self.engine = Engine::Idle;
+        if matches!(std::mem::replace(&mut self.engine, Engine::Idle), Engine::Open(_) | Engine::Closing(_)) {
+            self.tell(ManagerEvent::Close(reason));
+        }
         self.auths.clear();
         self.incomplete = None;
         let unsent;
@@ -415,22 +444,32 @@ impl Task {
         self.engine = Engine::Idle;
         let active = self.active();
         if active.is_empty() {
+            self.shared.status.send_replace(State::Disconnected(DisconnectReason::ClientDisconnect));
             return;
         }
         if !self.options.reconnection || self.attempts >= self.options.reconnection_attempts {
+            let mut failure = None;
             for socket in active {
                 self.shared.core.lock().connection.give_up(&socket.namespace);
                 let last = socket.state.lock().last_error.clone().filter(|_| !self.options.reconnection);
-                let failure = last.unwrap_or(ConnectFailure::GaveUp);
-                self.fail(&socket, failure.clone());
-                socket.status.send_replace(State::Failed(failure));
+                let given_up = last.unwrap_or(ConnectFailure::GaveUp);
+                self.fail(&socket, given_up.clone());
+                socket.status.send_replace(State::Failed(given_up.clone()));
+                failure = Some(given_up);
             }
             self.attempts = 0;
+            if self.options.reconnection {
+                self.tell(ManagerEvent::ReconnectFailed);
+            }
+            if let Some(failure) = failure {
+                self.shared.status.send_replace(State::Failed(failure));
+            }
             return;
         }
         let delay = self.options.backoff.duration(self.attempts, rand::random());
         self.attempts = self.attempts.saturating_add(1);
         tracing::debug!(attempt = self.attempts, ?delay, "the next attempt to connect");
+        self.shared.status.send_replace(State::Reconnecting(self.attempts));
         for socket in active {
             socket.status.send_replace(State::Reconnecting(self.attempts));
         }
@@ -596,6 +635,8 @@ impl Drop for Task {
             }
             socket.status.send_replace(State::Disconnected(DisconnectReason::ClientDisconnect));
         }
+        self.shared.status.send_replace(State::Disconnected(DisconnectReason::ClientDisconnect));
+        self.shared.observers.end();
         self.shared.done.send_replace(true);
     }
 }
@@ -622,6 +663,8 @@ fn deliver(socket: &Arc<SocketInner>, mail: Mail) {
 /// The handlers of one socket: one after the other, in the order of the events.
 struct Lane {
     socket: Arc<SocketInner>,
+    /// What the handlers log belongs to their socket.
+    span: tracing::Span,
     running: Option<Running>,
     todo: VecDeque<Todo>,
 }
@@ -638,7 +681,8 @@ enum Todo {
 
 impl Lane {
     fn new(socket: Arc<SocketInner>) -> Self {
-        Self { socket, running: None, todo: VecDeque::new() }
+        let span = tracing::info_span!("socket", namespace = socket.namespace);
+        Self { socket, span, running: None, todo: VecDeque::new() }
     }
 
     fn is_idle(&self) -> bool {
@@ -646,6 +690,11 @@ impl Lane {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.is_idle() {
+            return false;
+        }
+        let span = self.span.clone();
+        let _entered = span.enter();
         let mut moved = false;
         for _ in 0..BUDGET {
             if let Some(running) = &mut self.running {

@@ -269,7 +269,7 @@ impl ClientBuilder {
         self.split().map(|(manager, _)| manager)
     }
 
-    fn split(self) -> Result<(Manager, SocketBuilder), ConnectFailure> {
+    pub(crate) fn split(self) -> Result<(Manager, SocketBuilder), ConnectFailure> {
         let manager = Manager::start(self.engine?, self.manager);
         let socket = SocketBuilder { shared: Arc::clone(&manager.0.0), namespace: self.namespace, spec: self.socket };
         Ok((manager, socket))
@@ -301,6 +301,7 @@ impl Manager {
             queued: 0,
             send_limit: options.send_limit,
             max_payload: None,
+            polling: false,
             stop: false,
             waker: None,
         };
@@ -314,6 +315,10 @@ impl Manager {
         });
         tokio::spawn(Task::new(Arc::clone(&shared), engine, options));
         Self(Arc::new(ManagerKeeper(shared)))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0.0
     }
 
     /// A socket for a namespace. Node: `manager.socket`.

@@ -84,7 +84,7 @@ pub enum EmitError {
     /// Too much waits to be sent, or for a connection.
     #[error("the buffer is full")]
     Full,
-    /// The event is larger than what the server takes (`maxPayload`).
+    /// The event is larger than what the server takes (`maxPayload`). Over long-polling bytes count as base64.
     #[error("an event of {len} bytes is over the server's limit of {limit}")]
     TooLarge {
         /// The largest of its messages.

@@ -8,19 +8,19 @@ use std::{
 
 use futures_core::Stream;
 use serde::{Serialize, de::DeserializeOwned};
-use socketio_core::ReplySink;
+use socketio_core::{ReplySink, event::Event as TypedEvent};
 use socketio_proto::{DataError, OwnedArgs};
 
 use crate::{Socket, handlers::AckSink};
 
 /// An event of the server.
 #[derive(Debug)]
-pub struct Event {
+pub struct ReceivedEvent {
     pub(crate) args: OwnedArgs,
     pub(crate) sink: Option<AckSink>,
 }
 
-impl Event {
+impl ReceivedEvent {
     /// Its name.
     pub fn name(&self) -> &str {
         self.args.name()
@@ -37,6 +37,14 @@ impl Event {
     /// When they do not fit.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, DataError> {
         self.args.deserialize()
+    }
+
+    /// The event as a typed one; `None` when it is another.
+    ///
+    /// # Errors
+    /// When its arguments do not fit.
+    pub fn typed<E: TypedEvent<Args: DeserializeOwned>>(&self) -> Option<Result<E, DataError>> {
+        (self.name() == E::NAME).then(|| self.data().map(E::from_args))
     }
 
     /// Whether the server awaits an answer.
@@ -68,7 +76,7 @@ impl Events {
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
-    pub async fn next(&mut self) -> Option<Event> {
+    pub async fn next(&mut self) -> Option<ReceivedEvent> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
@@ -79,9 +87,9 @@ impl Events {
 }
 
 impl Stream for Events {
-    type Item = Event;
+    type Item = ReceivedEvent;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ReceivedEvent>> {
         let mut state = self.0.inner.state.lock();
         if let Some(event) = state.unhandled.pop_front() {
             state.unhandled_bytes = state.unhandled_bytes.saturating_sub(event.args.encoded_len());

@@ -37,7 +37,7 @@ mod task;
 
 pub use builder::{Client, ClientBuilder, IntoAuth, Manager, SocketBuilder};
 pub use error::{ConnectFailure, DisconnectReason, EmitError};
-pub use events::{Event, Events};
+pub use events::{Events, ReceivedEvent};
 pub use handlers::{Ack, AckSink, EventContext};
 pub use observe::{ManagerEvent, ManagerEvents};
 pub use simple::SimpleClient;
@@ -55,5 +55,16 @@ pub use bytes::Bytes;
 pub use engineio::client::ClientTls;
 pub use engineio::client::{ClientOptions, ConnectError as TransportError, InvalidClientOption, Proxy, TunnelError};
 pub use engineio::{CloseReason, DeflateOptions, Transport};
-pub use socketio_core::{AckError, Args, ConnectError, DataError, HandlerError, OwnedArgs, Rejection, Value};
-pub use socketio_proto::AnyParser;
+#[doc(hidden)]
+pub use socketio_core::__private;
+#[doc(no_inline)]
+pub use socketio_core::__private::EventOfClient as Event;
+#[doc(inline)]
+pub use socketio_core::event::Event;
+pub use socketio_core::{
+    AckError, Args, ConnectError, DataError, EventHandler, FromEvent, Handler, HandlerContext, HandlerError, OwnedArgs,
+    Rejection, Reply, Value, event, events,
+};
+pub use socketio_proto::{
+    AnyParser, DynChunk, DynDecoder, DynPacket, EncodeError, Message, PacketKind, Parser, Spread, Violation,
+};

@@ -56,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) queued: usize,
     pub(crate) send_limit: usize,
     pub(crate) max_payload: Option<u64>,
+    /// Bytes travel as base64 now.
+    pub(crate) polling: bool,
     /// The application has let go.
     pub(crate) stop: bool,
     pub(crate) waker: Option<Waker>,
@@ -101,7 +103,7 @@ pub(crate) struct SocketState {
     pub(crate) mailbox: VecDeque<Mail>,
     pub(crate) mailbox_bytes: usize,
     /// Events that no handler took.
-    pub(crate) unhandled: VecDeque<crate::Event>,
+    pub(crate) unhandled: VecDeque<crate::ReceivedEvent>,
     pub(crate) unhandled_bytes: usize,
     pub(crate) readers: usize,
     /// There was a stream, and it is gone: nothing is kept for the next one.
@@ -165,6 +167,14 @@ impl Core {
 
     pub(crate) fn is_registered(&self, socket: &Arc<SocketInner>) -> bool {
         self.sockets.get(&socket.namespace).is_some_and(|known| Arc::ptr_eq(known, socket))
+    }
+
+    /// How long a message is for the server's limit.
+    fn wire_len(&self, frame: &Frame) -> usize {
+        match frame.is_binary() && self.polling {
+            true => 1 + frame.data().len().div_ceil(3) * 4,
+            false => frame.packet().len(),
+        }
     }
 
     fn waiting(&self) -> usize {
@@ -257,7 +267,7 @@ impl SocketInner {
         let connected = core.connection.is_connected(&self.namespace) && core.is_registered(self);
         let waiting = core.waiting();
         if connected && let Some(limit) = core.max_payload {
-            let len = frames.iter().map(|frame| frame.packet().len()).max().unwrap_or(0);
+            let len = frames.iter().map(|frame| core.wire_len(frame)).max().unwrap_or(0);
             if len as u64 > limit {
                 return Err(EmitError::TooLarge { len, limit });
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Serialize, de::DeserializeOwned};
 use socketio_core::AckError;
 
-use crate::{Client, ClientBuilder, ConnectFailure, EmitError, Event, Events, Socket};
+use crate::{Client, ClientBuilder, ConnectFailure, EmitError, Events, ReceivedEvent, Socket};
 
 /// Connects, says something, asks something, and takes what comes.
 ///
@@ -73,7 +73,7 @@ impl SimpleClient {
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
-    pub async fn receive(&mut self) -> Option<Event> {
+    pub async fn receive(&mut self) -> Option<ReceivedEvent> {
         self.events.next().await
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use engineio::{
-    CloseReason, HEADROOM,
+    CloseReason, HEADROOM, Transport,
     client::{Client, ClientEvent, ClientOptions, ClientSendError, ConnectError as EngineError, OpenPacket},
 };
 use socketio_core::{AckError, BoxedHandler, ConnectError, HandlerFuture, ReplySink};
@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep};
 use tracing::Instrument;
 
 use crate::{
-    ConnectFailure, DisconnectReason, Event, ManagerEvent, Socket, State,
+    ConnectFailure, DisconnectReason, ManagerEvent, ReceivedEvent, Socket, State,
     builder::ManagerOptions,
     handlers::{AckSink, EventContext, LifeFuture},
     shared::{AuthFuture, Mail, Shared, SocketInner, frames, size},
@@ -243,6 +243,7 @@ impl Task {
             }
         }
         core.queued = client.queued_bytes();
+        core.polling = client.transport() == Transport::Polling;
     }
 
     fn poll_engine(&mut self, cx: &mut Context<'_>) -> bool {
@@ -780,14 +781,14 @@ impl Lane {
                             *last = Some(sink);
                         }
                     }
-                    None => self.unhandled(Event { args, sink }),
+                    None => self.unhandled(ReceivedEvent { args, sink }),
                 }
             }
         }
     }
 
     /// Keeps an event for a stream.
-    fn unhandled(&self, event: Event) {
+    fn unhandled(&self, event: ReceivedEvent) {
         let bytes = event.args.encoded_len();
         let (reader, full) = {
             let mut state = self.socket.state.lock();

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use client_common::{BOUND, Wire, client, server};
+use client_common::{BOUND, Wire, client};
 use socketio_client::{Client, DisconnectReason, ManagerEvent, ManagerEvents, State};
 use socketio_testkit::within;
 use tokio::io::DuplexStream;

@@ -28,6 +28,9 @@ pub enum ConnectFailure {
     /// All attempts were used up. Node: `reconnect_failed`.
     #[error("all attempts to connect have failed")]
     GaveUp,
+    /// A call of [`blocking`](crate::blocking) inside of an async runtime.
+    #[error("{}", crate::blocking::InsideRuntime)]
+    InsideRuntime,
     /// This connection has a socket for the namespace already.
     #[error("the namespace is in use on this connection")]
     InUse,

@@ -22,9 +22,10 @@
 //! after the other, those of different sockets side by side. A handler that waits stops nothing but its own socket's events.
 //!
 //! Where to look: [`ClientBuilder`] for the options, [`Socket`] for what can be done, [`Events`] for a stream instead of
-//! handlers, [`SimpleClient`] for scripts.
+//! handlers, [`SimpleClient`] for scripts, [`blocking`] for programs without async.
 
 mod acks;
+pub mod blocking;
 mod builder;
 mod error;
 mod events;

@@ -178,7 +178,7 @@ impl Client {
     }
 
     fn begin(options: Arc<ClientOptions>, transport: Transport) -> Self {
-        let machine = Session::new(Instant::now().into_std(), options.session.clone(), transport);
+        let machine = Session::new(Instant::now().into_std(), options.session(), transport);
         let mut client = Self {
             options,
             machine,

@@ -338,6 +338,12 @@ impl ClientOptions {
         transports
     }
 
+    /// What the session machine is told: without WebSocket among the transports there is nothing to upgrade to.
+    pub(super) fn session(&self) -> client::Config {
+        let upgrade = self.session.upgrade && self.transports.contains(&Transport::WebSocket);
+        client::Config { upgrade, ..self.session.clone() }
+    }
+
     /// The path and query of a request.
     pub(super) fn target(&self, transport: Transport, sid: Option<&str>) -> String {
         let mut target = self.path.trim_end_matches('/').to_owned();
@@ -482,6 +488,16 @@ mod tests {
         let stamped = options.target(Transport::Polling, None);
         assert!(stamped.starts_with("/x?EIO=3&transport=polling&t="), "{stamped}");
         assert_ne!(stamped, options.target(Transport::Polling, None));
+    }
+
+    #[test]
+    fn a_client_of_one_transport_stays_on_it() {
+        use Transport::{Polling, WebSocket};
+        let options = ClientOptions::new("http://h").unwrap();
+        assert!(options.session().upgrade);
+        assert!(!options.clone().transports([Polling]).session().upgrade);
+        assert!(options.clone().transports([WebSocket, Polling]).session().upgrade);
+        assert!(!options.upgrade(false).session().upgrade);
     }
 
     #[test]

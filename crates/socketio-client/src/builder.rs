@@ -619,7 +619,7 @@ macro_rules! socket_methods {
             }
 
             /// What the server is told when the namespace is joined: a value, or an async function that is asked at every
-            /// attempt. It must be an object. Node: `auth`.
+            /// attempt. It must be an object. A 2.x server takes it as the query of the namespace, and none for `/`. Node: `auth`.
             pub fn auth<M>(mut self, auth: impl IntoAuth<M>) -> Self {
                 self.$($spec)+.auth = Some(auth.into_auth().0);
                 self

@@ -15,7 +15,7 @@ use engineio::{
     client::{Client, ClientEvent, ClientOptions, ClientSendError, ConnectError as EngineError, OpenPacket},
 };
 use socketio_core::{AckError, BoxedHandler, ConnectError, HandlerFuture, ReplySink};
-use socketio_proto::{ClientDecision, Decoder, Message, OwnedArgs, Value, Violation};
+use socketio_proto::{ClientDecision, Decoder, Message, OwnedArgs, Revision, Value, Violation, namespace_with_query};
 use tokio::time::{Instant, Sleep};
 use tracing::Instrument;
 
@@ -186,7 +186,11 @@ impl Task {
         }
         let Some(data) = core.connection.connecting(Instant::now().into_std(), &socket.namespace, auth) else { return };
         let revision = self.options.revision;
-        match self.options.parser.encode_connect(revision, &socket.namespace, data.as_ref(), HEADROOM) {
+        let mut name = std::borrow::Cow::Borrowed(&*socket.namespace);
+        if revision == Revision::V4 {
+            name = namespace_with_query(&name, data.as_ref()).into();
+        }
+        match self.options.parser.encode_connect(revision, &name, data.as_ref(), HEADROOM) {
             Ok(encoded) => core.push(frames(encoded, true), None),
             Err(error) => {
                 drop(core);
@@ -253,7 +257,11 @@ impl Task {
                 let Poll::Ready(outcome) = connecting.as_mut().poll(cx) else { return false };
                 match outcome {
                     Ok((client, open)) => {
-                        self.shared.core.lock().max_payload = open.max_payload;
+                        {
+                            let mut core = self.shared.core.lock();
+                            core.max_payload = open.max_payload;
+                            core.connection.set_session(&open.sid);
+                        }
                         self.tell(ManagerEvent::Open(client.transport()));
                         if self.attempts > 0 {
                             self.tell(ManagerEvent::Reconnect(self.attempts));

@@ -52,6 +52,8 @@ pub struct ClientConnection {
     revision: Revision,
     limits: Limits,
     open: bool,
+    /// The session's id, of which a 2.x server makes those of the sockets.
+    session: String,
     /// Ordered, so that the same story is told the same way.
     namespaces: BTreeMap<String, Namespace>,
 }
@@ -136,7 +138,7 @@ impl ClientConnection {
     /// Nothing is open and no namespace wanted. [`Limits::connect_timeout`] is how long a server may take to answer a
     /// CONNECT.
     pub fn new(revision: Revision, limits: Limits) -> Self {
-        Self { revision, limits, open: false, namespaces: BTreeMap::new() }
+        Self { revision, limits, open: false, session: String::new(), namespaces: BTreeMap::new() }
     }
 
     /// A namespace is wanted. Returns whether its CONNECT is to be sent now: the transport is open.
@@ -155,6 +157,13 @@ impl ClientConnection {
         let left = self.open && matches!(entry.phase, Phase::Connected | Phase::Connecting { .. });
         *entry = Namespace::default();
         left
+    }
+
+    /// The id of the session that the transport has just opened.
+    pub fn set_session(&mut self, id: &str) {
+        if self.revision == Revision::V4 {
+            id.clone_into(&mut self.session);
+        }
     }
 
     /// The transport is open. Returns the namespaces whose CONNECT is to be sent.
@@ -184,13 +193,14 @@ impl ClientConnection {
 
     /// The CONNECT of a namespace is about to be sent. Returns its data: `auth` with what the server needs for a recovery,
     /// where the application's own fields win, as in JavaScript. `None` when no CONNECT is to be sent (2.x servers join `/`
-    /// by themselves, and a namespace that is not wanted any more).
+    /// by themselves, and a namespace that is not wanted any more). For a 2.x server the data goes into the namespace's
+    /// query: [`namespace_with_query`].
     pub fn connecting(&mut self, now: Instant, namespace: &str, auth: Option<Value>) -> Option<Option<Value>> {
         let by = now + self.limits.connect_timeout;
         let entry = self.namespaces.get_mut(namespace).filter(|entry| self.open && entry.phase == Phase::Waiting)?;
         entry.phase = Phase::Connecting { by };
         if self.revision == Revision::V4 {
-            return (namespace != "/").then_some(None);
+            return (namespace != "/").then_some(auth);
         }
         let Some(session) = &entry.session else { return Some(auth) };
         let mut data = Map::new();
@@ -278,6 +288,7 @@ impl ClientConnection {
         }
         if v4 {
             entry.phase = Phase::Connected;
+            entry.id = if early { self.session.clone() } else { format!("{namespace}#{}", self.session) };
             return Ok(ClientDecision::Connected { namespace });
         }
         #[derive(serde::Deserialize)]
@@ -340,8 +351,7 @@ impl ClientConnection {
         self.namespaces.values().any(|entry| entry.phase != Phase::Idle)
     }
 
-    /// The id of our socket in the namespace, while it is joined; empty with a 2.x server, where it follows from the
-    /// session's.
+    /// The id of our socket in the namespace, while it is joined. With a 2.x server it follows from the session's.
     pub fn id(&self, namespace: &str) -> Option<&str> {
         self.namespaces.get(namespace).filter(|entry| entry.phase == Phase::Connected).map(|entry| entry.id.as_str())
     }
@@ -389,6 +399,37 @@ fn last_string(json: &str) -> Option<String> {
             return serde_json::from_str(inner.get(at..)?).ok();
         }
         end = at;
+    }
+}
+
+/// The name of a namespace in the CONNECT to a 2.x server, which takes the application's auth as a query:
+/// `/admin?token=secret`. What is neither text, number nor boolean goes as JSON.
+pub fn namespace_with_query(namespace: &str, auth: Option<&Value>) -> String {
+    let mut name = namespace.to_owned();
+    for (key, value) in auth.and_then(Value::as_map).into_iter().flat_map(Map::iter) {
+        name.push(if name.len() == namespace.len() { '?' } else { '&' });
+        push_encoded(&mut name, key);
+        name.push('=');
+        match value {
+            Value::String(text) => push_encoded(&mut name, text),
+            Value::Null => {}
+            other => push_encoded(&mut name, &serde_json::to_string(other).unwrap_or_default()),
+        }
+    }
+    name
+}
+
+/// As `encodeURIComponent` does.
+fn push_encoded(out: &mut String, text: &str) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                out.extend(char::from_digit(digit.into(), 16).map(|digit| digit.to_ascii_uppercase()));
+            }
+        }
     }
 }
 

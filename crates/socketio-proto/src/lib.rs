@@ -48,7 +48,7 @@ use smallvec::SmallVec;
 
 pub use acks::{Acks, TooManyAcks};
 pub use args::{Args, OwnedArgs, Payload, is_reserved_event};
-pub use client::{Backoff, ClientConnection, ClientDecision};
+pub use client::{Backoff, ClientConnection, ClientDecision, namespace_with_query};
 pub use connection::{
     Connection, Decision, INVALID_NAMESPACE, JOIN_TIMEOUT, Slot, TOO_MANY_NAMESPACES, TimedOut, is_valid_namespace,
 };

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use socketio_proto::{
     AnyParser, Backoff, ClientConnection, ClientDecision, Decoder, Limits, Message, Revision, Value, Violation,
+    namespace_with_query,
 };
 
 struct Story {
@@ -202,15 +203,36 @@ fn old_servers_join_the_main_namespace_by_themselves() {
     story.connection.join("/");
     story.connection.join("/admin");
     assert_eq!(story.connection.opened(), ["/", "/admin"]);
+    story.connection.set_session("abc");
     assert_eq!(story.connect("/", r#"{"a":1}"#), None);
-    assert_eq!(story.connect("/admin", r#"{"a":1}"#).as_deref(), Some("0/admin,"));
+    // What they know of auth is the query of the namespace, and of ids that of the session.
+    assert!(story.connect("/admin", r#"{"a":1}"#).is_some());
     assert_eq!(story.hears("0"), "connected /");
     assert_eq!(story.hears("0/admin,"), "connected /admin");
+    assert_eq!(story.connection.id("/"), Some("abc"));
+    assert_eq!(story.connection.id("/admin"), Some("/admin#abc"));
     // It may be faster than we are.
     let mut story = Story::new(Revision::V4);
     story.connection.join("/");
     story.connection.opened();
     assert_eq!(story.hears("0"), "connected /");
+}
+
+#[test]
+fn auth_becomes_the_query_of_a_namespace() {
+    check("null", "/admin");
+    check("{}", "/admin");
+    check(r#"{"token":"secret"}"#, "/admin?token=secret");
+    check(
+        r#"{"a b":"é&=","n":5,"t":true,"z":null,"l":[1,"x"]}"#,
+        "/admin?a%20b=%C3%A9%26%3D&n=5&t=true&z=&l=%5B1%2C%22x%22%5D",
+    );
+
+    #[track_caller]
+    fn check(auth: &str, want: &str) {
+        let auth: Value = serde_json::from_str(auth).unwrap();
+        assert_eq!(namespace_with_query("/admin", Some(&auth)), want);
+    }
 }
 
 #[test]

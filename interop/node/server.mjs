@@ -60,7 +60,7 @@ const io = new Server(http, {
 
 const reasons = new Map();
 
-for (const name of ["/", "/chat", "/admin"]) {
+for (const name of ["/", "/chat", "/admin", ...Array.from({ length: 10 }, (_, i) => `/n${i}`)]) {
   const namespace = io.of(name);
   if (name === "/admin") namespace.use(authorize);
   namespace.on("connection", (socket) => serve(namespace, socket));
@@ -80,6 +80,7 @@ function serve(namespace, socket) {
 
   let key;
   let sequence = [];
+  const later = [];
   const roomsOf = () => [...socket.rooms].filter((room) => room !== socket.id).sort();
   socket.on("disconnect", (reason) => key !== undefined && reasons.set(key, broken("disconnect") ? "transport close" : reason));
 
@@ -129,6 +130,11 @@ function serve(namespace, socket) {
     sequence = [];
     return answer;
   });
+  on("later", (i, n) => new Promise((done) => {
+    later.push(() => done([i]));
+    if (later.length < n) return;
+    for (const answer of later.splice(0).reverse()) answer();
+  }));
   now("join", (room) => (socket.join(room), [roomsOf()]));
   now("leave", (room) => (socket.leave(room), [roomsOf()]));
   now("rooms", () => [roomsOf(), socket.rooms.has(socket.id)]);

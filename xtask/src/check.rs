@@ -8,10 +8,11 @@ use crate::process::Job;
 use crate::report::{Count, Report};
 
 /// The workspaces beside the main one. They have lock files of their own, so that peers never enter ours.
-pub(crate) const BESIDE: &[&str] = &["interop/hostile", "interop/autobahn", "fuzz", "bench"];
+pub(crate) const BESIDE: &[&str] =
+    &["interop/hostile", "interop/autobahn", "interop/servers/socketioxide", "fuzz", "bench"];
 
 /// Of these, the ones that clippy reads too; the peers of the benches would take longer than everything else.
-const LINTED: &[&str] = &["interop/hostile", "interop/autobahn", "fuzz"];
+const LINTED: &[&str] = &["interop/hostile", "interop/autobahn", "interop/servers/socketioxide", "fuzz"];
 
 pub(crate) fn main(args: &[String]) -> Result<bool> {
     crate::nothing_left(args)?;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::Result;
-use crate::process::{Job, Server};
+use crate::process::{Job, Outcome, Server};
 use crate::report::{Count, Report};
 
 /// Name in the filter and the table, the program's kind, arguments of the server.
@@ -60,11 +60,11 @@ impl Cell {
 
 /// One test of one cell.
 #[derive(Debug, PartialEq, Eq)]
-struct Test {
-    name: String,
-    passed: bool,
+pub(crate) struct Test {
+    pub(crate) name: String,
+    pub(crate) passed: bool,
     /// What it printed, if it failed.
-    why: Vec<String>,
+    pub(crate) why: Vec<String>,
 }
 
 /// Which server the suites talk to.
@@ -106,7 +106,16 @@ pub(crate) fn main(args: &[String]) -> Result<bool> {
     crate::nothing_left(&args)?;
     let begin = Instant::now();
     let (suite, count) = if self_check {
-        ("interop: self-check", self_check_run(jobs)?)
+        let mut count = self_check_run(jobs)?;
+        count += crate::interop_client::self_check(jobs)?;
+        ("interop: self-check", count)
+    } else if server.is_none() && crate::interop_client::has(&filter) {
+        // Most filters mean one of the two.
+        let mut count = crate::interop_client::run(&filter, jobs)?;
+        if cells().iter().any(|cell| cell.name().contains(&filter)) {
+            count += run(&Peer::get(None)?, &filter, jobs)?;
+        }
+        ("interop", count)
     } else {
         ("interop", run(&Peer::get(server.as_deref())?, &filter, jobs)?)
     };
@@ -126,21 +135,24 @@ pub(crate) fn run(peer: &Peer, filter: &str, jobs: usize) -> Result<Count> {
     }
     let results = run_cells(peer, &cells, jobs)?;
 
-    let mut count = Count::default();
-    for test in results.iter().flatten() {
-        count += Count { passed: usize::from(test.passed), failed: usize::from(!test.passed), skipped: 0 };
-    }
     let columns: Vec<(&Cell, &[Test])> = cells.iter().zip(results.iter().map(Vec::as_slice)).collect();
     print!("{}", table(&columns));
-    for (cell, tests) in &columns {
-        for test in tests.iter().filter(|test| !test.passed) {
-            println!("\nFAIL {} {}", cell.name(), test.name);
-            for line in &test.why {
-                println!("    {line}");
+    Ok(tell(columns.iter().map(|(cell, tests)| (cell.name(), *tests))))
+}
+
+/// Prints what failed, and why, and counts the tests.
+pub(crate) fn tell<'a>(cells: impl Iterator<Item = (String, &'a [Test])>) -> Count {
+    let mut count = Count::default();
+    for (cell, tests) in cells {
+        for test in tests {
+            count += Count { passed: usize::from(test.passed), failed: usize::from(!test.passed), skipped: 0 };
+            if !test.passed {
+                println!("\nFAIL {cell} {}", test.name);
+                test.why.iter().for_each(|line| println!("    {line}"));
             }
         }
     }
-    Ok(count)
+    count
 }
 
 /// Runs cells, some at a time, and returns their tests in the order of the cells.
@@ -154,6 +166,17 @@ fn run_cells(peer: &Peer, cells: &[Cell], jobs: usize) -> Result<Vec<Vec<Test>>>
         }
     }
 
+    let run = |cell: &Cell| run_cell(peer, cell, pythons.get(cell.client).map(String::as_str));
+    Ok(side_by_side(cells, jobs, Cell::name, run))
+}
+
+/// Runs cells, some at a time. One that cannot run has failed.
+pub(crate) fn side_by_side<C: Sync>(
+    cells: &[C],
+    jobs: usize,
+    name: impl Fn(&C) -> String + Sync,
+    run: impl Fn(&C) -> Result<Vec<Test>> + Sync,
+) -> Vec<Vec<Test>> {
     let results: Mutex<BTreeMap<usize, Vec<Test>>> = Mutex::default();
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -163,18 +186,17 @@ fn run_cells(peer: &Peer, cells: &[Cell], jobs: usize) -> Result<Vec<Vec<Test>>>
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(cell) = cells.get(at) else { break };
                     let begin = Instant::now();
-                    let tests = run_cell(peer, cell, pythons.get(cell.client).map(String::as_str))
-                        .unwrap_or_else(|error| vec![broken(vec![error.to_string()])]);
+                    let tests = run(cell).unwrap_or_else(|error| vec![broken(vec![error.to_string()])]);
                     let failed = tests.iter().filter(|test| !test.passed).count();
                     let passed = tests.len() - failed;
-                    println!("{:<18} {passed} passed, {failed} failed in {:.1?}", cell.name(), begin.elapsed());
+                    println!("{:<18} {passed} passed, {failed} failed in {:.1?}", name(cell), begin.elapsed());
                     results.lock().unwrap_or_else(|poison| poison.into_inner()).insert(at, tests);
                 }
             });
         }
     });
     let results = results.into_inner().unwrap_or_else(|poison| poison.into_inner());
-    Ok(results.into_values().collect())
+    results.into_values().collect()
 }
 
 /// What the reference server can spoil (`--break`), each the name of the test that has to notice.
@@ -273,18 +295,24 @@ fn run_cell(peer: &Peer, cell: &Cell, python: Option<&str>) -> Result<Vec<Test>>
     let job = if cell.transport == TLS { job.env("NODE_EXTRA_CA_CERTS", &certificate()) } else { job };
     // The environment of an outer test runner would change what the inner one prints.
     let outcome = job.env("NODE_TEST_CONTEXT", "").seconds(240).quiet().run()?;
-    let mut tests = parse_tap(&outcome.lines);
-    let complete = outcome.lines.iter().any(|line| line.starts_with("1.."));
-    if tests.is_empty() || !complete || outcome.timed_out {
-        let from = outcome.lines.len().saturating_sub(40);
-        tests.push(broken(outcome.lines[from..].to_vec()));
-    }
+    let mut tests = read_tap(&outcome);
     if !server.alive() {
         let mut why = vec!["the server is gone; it said:".to_owned()];
         why.extend(server.said());
         tests.push(broken(why));
     }
     Ok(tests)
+}
+
+/// The tests of a run; one that did not come to its end has failed as a whole.
+pub(crate) fn read_tap(outcome: &Outcome) -> Vec<Test> {
+    let mut tests = parse_tap(&outcome.lines);
+    let complete = outcome.lines.iter().any(|line| line.starts_with("1.."));
+    if tests.is_empty() || !complete || outcome.timed_out {
+        let from = outcome.lines.len().saturating_sub(40);
+        tests.push(broken(outcome.lines[from..].to_vec()));
+    }
+    tests
 }
 
 fn broken(why: Vec<String>) -> Test {
@@ -317,43 +345,65 @@ fn parse_tap(lines: &[String]) -> Vec<Test> {
     tests
 }
 
+/// One column of a table: a group that has several, its own name, and its tests.
+pub(crate) struct Column<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) tests: &'a [Test],
+}
+
+/// Features down, columns across.
+pub(crate) fn grid(columns: &[Column<'_>]) -> String {
+    let mut features: Vec<&str> = Vec::new();
+    for test in columns.iter().flat_map(|column| column.tests) {
+        if !features.contains(&test.name.as_str()) {
+            features.push(&test.name);
+        }
+    }
+    // A group of one column makes that as wide as its own name.
+    let width = |column: &Column<'_>| {
+        let alone = columns.iter().filter(|other| other.group == column.group).count() == 1;
+        if alone { 5.max(column.group.len() + 1) } else { 5 }
+    };
+    let mut text = String::new();
+    let mut line = format!("\n{:<18}", "");
+    let mut last = "";
+    for column in columns {
+        let group = if column.group == last { "" } else { column.group };
+        line.push_str(&format!("{group:<0$}", width(column)));
+        last = column.group;
+    }
+    text.push_str(line.trim_end());
+    line = format!("\n{:<18}", "feature");
+    for column in columns {
+        line.push_str(&format!("{:<1$}", column.name.get(..4).unwrap_or(column.name), width(column)));
+    }
+    text.push_str(line.trim_end());
+    for feature in features {
+        line = format!("\n{feature:<18}");
+        for column in columns {
+            let cell = match column.tests.iter().find(|test| test.name == feature) {
+                None => "-",
+                Some(test) if test.passed => "ok",
+                Some(_) => "FAIL",
+            };
+            line.push_str(&format!("{cell:<0$}", width(column)));
+        }
+        text.push_str(line.trim_end());
+    }
+    text.push('\n');
+    text
+}
+
 /// Features down, clients across, three transports each. Cells with rows of their own are listed below it.
 fn table(columns: &[(&Cell, &[Test])]) -> String {
     let mut text = String::new();
     let (matrix, lists): (Vec<_>, Vec<_>) =
         columns.iter().partition(|(cell, _)| matches!(cell.kind, Kind::Node | Kind::Python));
     if !matrix.is_empty() {
-        let mut features: Vec<&str> = Vec::new();
-        for test in matrix.iter().flat_map(|(_, tests)| *tests) {
-            if !features.contains(&test.name.as_str()) {
-                features.push(&test.name);
-            }
-        }
-        let mut line = format!("\n{:<18}", "");
-        let mut last = "";
-        for (cell, _) in &matrix {
-            line.push_str(&format!("{:<5}", if cell.client == last { "" } else { cell.client }));
-            last = cell.client;
-        }
-        text.push_str(line.trim_end());
-        line = format!("\n{:<18}", "feature");
-        for (cell, _) in &matrix {
-            line.push_str(&format!("{:<5}", &cell.transport.get(..4).unwrap_or(cell.transport)));
-        }
-        text.push_str(line.trim_end());
-        for feature in features {
-            line = format!("\n{feature:<18}");
-            for (_, tests) in &matrix {
-                let cell = match tests.iter().find(|test| test.name == feature) {
-                    None => "-",
-                    Some(test) if test.passed => "ok",
-                    Some(_) => "FAIL",
-                };
-                line.push_str(&format!("{cell:<5}"));
-            }
-            text.push_str(line.trim_end());
-        }
-        text.push('\n');
+        let columns: Vec<_> =
+            matrix.iter().map(|(cell, tests)| Column { group: cell.client, name: cell.transport, tests }).collect();
+        text.push_str(&grid(&columns));
     }
     for (cell, tests) in lists {
         text.push_str(&format!("\n{}\n", cell.name()));

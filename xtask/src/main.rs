@@ -11,6 +11,7 @@ mod fuzz;
 mod hostile;
 mod install;
 mod interop;
+mod interop_client;
 mod process;
 mod report;
 mod sim;
@@ -29,8 +30,9 @@ cargo xtask <command>
   fmt                        formats every workspace of the repository
   test [--no-check]          check, Rust tests, doc tests, interop, types, hostile input, browser, Autobahn, fuzz corpora
   interop [filter] [--server rust|node] [--jobs N]
-                             real clients against our server (or against the Node server, to check the tests);
-                             the filter is a part of `client/transport`, for example `sio4/` or `python`
+                             real clients against our server (or against the Node server, to check the tests), and our
+                             client against real servers; the filter is a part of `client/transport`, for example
+                             `sio4/`, or of `client-of-server/transport`
   interop --self-check       breaks every feature of the Node server once and wants its test to fail
   types                      what a protocol prints of itself, read by TypeScript's compiler and AsyncAPI's parser
   hostile [filter] [--server rust|node]

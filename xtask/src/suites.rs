@@ -83,6 +83,9 @@ fn interop(report: &mut Report) -> Result<()> {
     let clients = crate::interop::run(&peer, "", 2)?;
     report.add("interop: real clients", clients, begin.elapsed());
     let begin = Instant::now();
+    let client = crate::interop_client::run("", 2)?;
+    report.add("interop: our client", client, begin.elapsed());
+    let begin = Instant::now();
     let hostile = crate::hostile::run(&peer, "")?;
     report.add("interop: hostile input", hostile, begin.elapsed());
     Ok(())

@@ -26,13 +26,16 @@ struct Sequence(Mutex<Vec<i64>>);
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::from_args(std::env::args().skip(1))?;
     let reasons = Reasons::default();
-    let io = options
+    let mut builder = options
         .builder()
         .state(reasons)
         .namespace(events(Namespace::new("/")))
         .namespace(events(Namespace::new("/chat")))
-        .namespace(events(Namespace::new("/admin").use_(authorize)))
-        .build()?;
+        .namespace(events(Namespace::new("/admin").use_(authorize)));
+    for number in 0..10 {
+        builder = builder.namespace(events(Namespace::new(format!("/n{number}"))));
+    }
+    let io = builder.build()?;
     let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], options.port))).await?;
     let port = listener.local_addr()?.port();
     let serve = async {
@@ -66,6 +69,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// The questions of `later`.
+#[derive(Default)]
+struct Later(Mutex<Vec<(i64, Ack)>>);
+
 /// What a client may ask for when it connects.
 #[derive(Deserialize)]
 struct Manners {
@@ -92,6 +99,7 @@ fn events(namespace: Namespace) -> Namespace {
     namespace
         .on_connect(async |socket: Socket| {
             socket.extensions().insert(Sequence::default());
+            socket.extensions().insert(Later::default());
             if !socket.handshake().auth::<Manners>().is_ok_and(|manners| manners.quiet) {
                 socket.emit("hello", socket.id());
             }
@@ -148,6 +156,15 @@ fn events(namespace: Namespace) -> Namespace {
             let numbers = std::mem::take(&mut *sequence.0.0.lock().unwrap());
             let expected = std::iter::once(0).chain(numbers.iter().map(|number| number + 1));
             (numbers.len(), numbers.iter().zip(expected).filter(|(number, expected)| *number != expected).count())
+        })
+        .on("later", async |later: socketio::Extension<Later>, Data((i, n)): Data<(i64, usize)>, ack: Ack| {
+            let mut waiting = later.0.0.lock().unwrap();
+            waiting.push((i, ack));
+            if waiting.len() == n {
+                for (i, ack) in waiting.drain(..).rev() {
+                    ack.send(i);
+                }
+            }
         })
         .on("join", async |socket: Socket, Data(room): Data<String>| {
             socket.join(room);

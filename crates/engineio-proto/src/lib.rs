@@ -5,13 +5,14 @@
 //! parameters, so a table test reaches every rule. The network half is the `engineio` crate.
 //!
 //! Where to look: [`Packet`](packet::Packet) and [`payload`] for the codecs, [`ws`] for WebSocket, [`request`] for what a
-//! server accepts, [`Session`](session::Session) for the life of one client, [`client::Session`] for the same seen from
+//! server accepts, [`gate`] for whom it lets in at all, [`Session`](session::Session) for the life of one client, [`client::Session`] for the same seen from
 //! the other side, [`Limits`] for every bound.
 
 pub mod batch;
 pub mod client;
 pub mod cors;
 pub mod frame;
+pub mod gate;
 pub mod jsonp;
 pub mod limits;
 pub mod open;
@@ -20,6 +21,7 @@ pub mod packet;
 pub mod payload;
 mod percent;
 pub mod proxies;
+pub mod rate;
 pub mod request;
 pub mod session;
 pub mod webtransport;

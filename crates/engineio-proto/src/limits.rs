@@ -39,6 +39,8 @@ pub struct Limits {
     pub max_header_bytes: usize,
     /// The most headers of a request. Default: 100.
     pub max_headers: usize,
+    /// The most handshakes at once: of TLS at the stand-alone listener, and of sessions whose hook is asked. Default: 1,024.
+    pub max_handshakes: usize,
     /// The most polling sessions whose clients have not come back yet. Default: 10,000; the oldest gives way.
     pub max_pending_sessions: usize,
     /// The most sessions of one server. Default: 1,000,000.
@@ -68,6 +70,7 @@ impl Default for Limits {
             handler_stall: Duration::from_secs(30),
             max_header_bytes: 16 << 10,
             max_headers: 100,
+            max_handshakes: 1_024,
             max_pending_sessions: 10_000,
             max_sessions: 1_000_000,
         }

@@ -270,17 +270,43 @@ pub struct InvalidPattern(pub String);
 pub struct Hosts {
     /// `None`: any name.
     names: Option<Vec<String>>,
+    /// Whether the names of this machine are among them.
+    loopback: bool,
 }
 
 impl Hosts {
     /// Answers to every name. This is the default, for servers that are meant to be reached.
     pub fn any() -> Self {
-        Self { names: None }
+        Self { names: None, loopback: true }
     }
 
     /// Answers to the names of this machine: `localhost`, what ends in `.localhost`, 127.0.0.0/8 and `[::1]`.
     pub fn loopback() -> Self {
-        Self { names: Some(Vec::new()) }
+        Self { names: Some(Vec::new()), loopback: true }
+    }
+
+    /// Answers to these names, which have no port: `example.org`, `*.example.org` for every name below it, `192.0.2.1`,
+    /// `[2001:db8::1]`. [`Hosts::loopback`] with [`Hosts::allow`] adds the names of this machine.
+    pub fn listed<N: Into<String>>(names: impl IntoIterator<Item = N>) -> Self {
+        Self { names: Some(names.into_iter().map(Into::into).collect()), loopback: false }
+    }
+
+    /// Whether every name is answered to.
+    pub fn is_any(&self) -> bool {
+        self.names.is_none()
+    }
+
+    /// Checks the names, once, before they are used.
+    ///
+    /// # Errors
+    /// The first name that no client could ask for: one with a port, a path or letters that are not ASCII.
+    pub fn validate(&self) -> Result<(), InvalidHost> {
+        let wrong = |name: &&String| {
+            let host = name.strip_prefix("*.").unwrap_or(name);
+            !matches!(split_authority(host), Some((host, None)) if !host.starts_with('.'))
+        };
+        let wrong = self.names.iter().flatten().find(wrong);
+        wrong.map_or(Ok(()), |name| Err(InvalidHost(name.clone())))
     }
 
     /// Also answers to this name, which has no port.
@@ -298,8 +324,26 @@ impl Hosts {
     pub fn allows(&self, host: Option<&str>) -> bool {
         let (Some(names), Some(host)) = (&self.names, host) else { return true };
         let Some((host, _)) = split_authority(host) else { return false };
-        is_loopback(host) || names.iter().any(|name| name.eq_ignore_ascii_case(host))
+        (self.loopback && is_loopback(host))
+            || names.iter().any(|name| match name.strip_prefix('*') {
+                Some(end) => {
+                    let below = host.len().checked_sub(end.len()).filter(|before| *before > 0);
+                    let host = below.and_then(|at| host.split_at_checked(at)).map(|(_, end)| end);
+                    host.is_some_and(|host| host.eq_ignore_ascii_case(end))
+                }
+                None => name.eq_ignore_ascii_case(host),
+            })
     }
+}
+
+/// A name given to [`Hosts`] that is none. Holds the name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a host name such as `example.org` or `*.example.org`")]
+pub struct InvalidHost(pub String);
+
+/// The host of an authority, `host[:port]`, with the brackets of an IPv6 address; `None` if it is none.
+pub fn host_of(authority: &str) -> Option<&str> {
+    split_authority(authority).map(|(host, _)| host)
 }
 
 /// Whether this host, without a port, is a name of the machine itself.
@@ -728,5 +772,35 @@ mod tests {
         }
         assert!(hosts.allows(None));
         assert!(!Hosts::loopback().allows(Some("dev.test")));
+    }
+
+    #[test]
+    fn a_server_answers_to_the_names_it_was_given_and_to_no_other() {
+        let hosts = Hosts::listed(["example.org", "*.example.net", "192.0.2.1", "[2001:db8::1]"]);
+        assert_eq!(hosts.validate(), Ok(()));
+        for (host, want) in [
+            ("example.org", true),
+            ("EXAMPLE.org:8443", true),
+            ("a.example.net", true),
+            ("a.b.example.net:1", true),
+            ("192.0.2.1", true),
+            ("[2001:db8::1]:443", true),
+            ("example.net", false),
+            (".example.net", false),
+            ("badexample.net", false),
+            ("example.org.evil.io", false),
+            ("evil.io", false),
+            ("localhost", false),
+            ("127.0.0.1", false),
+            ("", false),
+            ("example.org/", false),
+        ] {
+            assert_eq!(hosts.allows(Some(host)), want, "{host}");
+        }
+        assert!(hosts.allows(None));
+        assert!(Hosts::loopback().allow("example.org").allows(Some("localhost")));
+        for wrong in ["", "*", "*.", "*.*", "example.org:80", "https://example.org", "a b", "müller.de", "*..org"] {
+            assert_eq!(Hosts::listed(["ok", wrong]).validate(), Err(InvalidHost(wrong.to_owned())), "{wrong}");
+        }
     }
 }

@@ -40,6 +40,15 @@ impl ForwardedHeader {
             Self::Forwarded => "forwarded",
         }
     }
+
+    /// The name of the header that tells whether the client used TLS, in lower case: `x-forwarded-proto`, or the same
+    /// `forwarded`.
+    pub const fn proto_name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-proto",
+            Self::Forwarded => "forwarded",
+        }
+    }
 }
 
 /// What is no address or network.
@@ -115,7 +124,7 @@ impl TrustedProxies {
             for entry in entries.into_iter().rev() {
                 let address = match self.header {
                     ForwardedHeader::XForwardedFor => address(entry),
-                    ForwardedHeader::Forwarded => forwarded_for(entry).and_then(address),
+                    ForwardedHeader::Forwarded => parameter(entry, "for").and_then(address),
                 };
                 let Some(address) = address else { return client };
                 client = address.to_canonical();
@@ -126,6 +135,50 @@ impl TrustedProxies {
         }
         client
     }
+
+    /// Whether the client used TLS, if its connection comes from `peer` and the header of [`ForwardedHeader::proto_name`]
+    /// has these values, in the order in which they came. `None` when `peer` is no proxy, so that its word does not count.
+    ///
+    /// A proxy that says nothing says no. `X-Forwarded-Proto` is usually set by the outermost proxy alone; where several
+    /// proxies have added to it, all of them must say `https`. Of `Forwarded`, the element counts in which the outermost proxy
+    /// names the client.
+    pub fn secure<'a, I>(&self, peer: IpAddr, values: I) -> Option<bool>
+    where
+        I: IntoIterator<Item = &'a [u8]>,
+        I::IntoIter: DoubleEndedIterator,
+    {
+        if !self.trusts(peer) {
+            return None;
+        }
+        let mut secure = false;
+        for value in values.into_iter().rev() {
+            let Ok(value) = std::str::from_utf8(value) else { return Some(false) };
+            let mut entries = Vec::new();
+            split(value, ',', |entry| entries.push(entry));
+            for entry in entries.into_iter().rev() {
+                match self.header {
+                    ForwardedHeader::XForwardedFor => {
+                        secure = is_tls(entry.trim());
+                        if !secure {
+                            return Some(false);
+                        }
+                    }
+                    ForwardedHeader::Forwarded => {
+                        secure = parameter(entry, "proto").is_some_and(is_tls);
+                        let client = parameter(entry, "for").and_then(address);
+                        if client.is_none_or(|client| !self.trusts(client)) {
+                            return Some(secure);
+                        }
+                    }
+                }
+            }
+        }
+        Some(secure)
+    }
+}
+
+fn is_tls(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss")
 }
 
 impl Network {
@@ -179,12 +232,12 @@ fn is_port(text: &str) -> bool {
             .is_some_and(|port| !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
-/// The `for` of one element, without its quotes.
-fn forwarded_for(element: &str) -> Option<&str> {
+/// The value of a parameter of one element, without its quotes.
+fn parameter<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
     let mut found = None;
     split(element, ';', |pair| {
         if let Some((name, value)) = pair.split_once('=')
-            && name.trim().eq_ignore_ascii_case("for")
+            && name.trim().eq_ignore_ascii_case(wanted)
         {
             found = Some(value.trim());
         }
@@ -258,6 +311,47 @@ mod tests {
         check(&proxies, "::1", &["for=_hidden"], "::1");
         check(&proxies, "::1", &["198.51.100.7"], "::1");
         check(&proxies, "::1", &[r#"for=""#], "::1");
+    }
+
+    #[test]
+    fn only_a_proxy_can_say_that_the_client_used_tls() {
+        let proxies = TrustedProxies::new(["10.0.0.0/8"]).unwrap();
+        check(&proxies, "198.51.100.1", &["https"], None); // H43
+        check(&TrustedProxies::default(), "10.0.0.1", &["https"], None);
+        check(&proxies, "10.0.0.1", &["https"], Some(true));
+        check(&proxies, "10.0.0.1", &["HTTPS"], Some(true));
+        check(&proxies, "10.0.0.1", &["wss"], Some(true));
+        check(&proxies, "10.0.0.1", &["http"], Some(false));
+        check(&proxies, "10.0.0.1", &[], Some(false));
+        check(&proxies, "10.0.0.1", &[""], Some(false));
+        check(&proxies, "10.0.0.1", &["httpsx"], Some(false));
+        // A client that got its word in before the proxy's.
+        check(&proxies, "10.0.0.1", &["https, http"], Some(false));
+        check(&proxies, "10.0.0.1", &["https", "http"], Some(false));
+        check(&proxies, "10.0.0.1", &["http, https"], Some(false));
+        check(&proxies, "10.0.0.1", &["https, https"], Some(true));
+
+        let proxies = proxies.header(ForwardedHeader::Forwarded);
+        check(&proxies, "10.0.0.1", &["for=198.51.100.7;proto=https"], Some(true));
+        check(&proxies, "10.0.0.1", &[r#"proto="https"; For="198.51.100.7:47""#], Some(true));
+        check(&proxies, "10.0.0.1", &["for=198.51.100.7;proto=http"], Some(false));
+        check(&proxies, "10.0.0.1", &["for=198.51.100.7"], Some(false));
+        check(&proxies, "10.0.0.1", &["proto=https, for=198.51.100.7;proto=http"], Some(false));
+        // The inner hop is plain, the client's is not.
+        check(&proxies, "10.0.0.1", &["for=198.51.100.7;proto=https, for=10.0.0.2;proto=http"], Some(true));
+        check(
+            &proxies,
+            "10.0.0.1",
+            &["for=1.1.1.1;proto=https, for=198.51.100.7;proto=http, for=10.0.0.2"],
+            Some(false),
+        );
+        check(&proxies, "10.0.0.1", &["https"], Some(false));
+
+        #[track_caller]
+        fn check(proxies: &TrustedProxies, peer: &str, values: &[&str], want: Option<bool>) {
+            let bytes: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
+            assert_eq!(proxies.secure(peer.parse().unwrap(), bytes), want, "{peer} {values:?}");
+        }
     }
 
     #[test]

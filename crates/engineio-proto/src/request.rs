@@ -200,6 +200,8 @@ pub struct Request<'a> {
     pub query: &'a Query<'a>,
     /// What [`Origins::check`](crate::origin::Origins::check) said about it.
     pub origin: Result<(), OriginRefusal>,
+    /// Whether the client used TLS for it.
+    pub secure: bool,
 }
 
 /// What [`verify`] must know of the session that a request names.
@@ -211,6 +213,8 @@ pub struct SessionFacts {
     pub transport: Transport,
     /// Whether a candidate for an upgrade is already connected.
     pub upgrading: bool,
+    /// Whether it was opened over TLS.
+    pub secure: bool,
 }
 
 /// What to do with a request that keeps the rules.
@@ -276,6 +280,10 @@ pub fn verify(
     request.origin.map_err(Refusal::from)?;
     let Some(sid) = query.sid() else { return verify_handshake(request, rules, transport) };
     let session = lookup(sid).ok_or(Refusal::UnknownSid)?;
+    if session.secure && !request.secure {
+        // Its id has just been shown to everybody on the way. What was begun over TLS goes on over TLS.
+        return Err(BadRequest::Downgrade.into());
+    }
     if !request.is_upgrade && transport != session.transport {
         return Err(BadRequest::TransportMismatch.into());
     }
@@ -436,6 +444,8 @@ pub enum BadRequest {
     AlreadyUpgrading,
     /// The server does not allow upgrades.
     UpgradesDisabled,
+    /// The session was opened over TLS and this request came without.
+    Downgrade,
 }
 
 impl BadRequest {
@@ -452,6 +462,7 @@ impl BadRequest {
             Self::AlreadyUpgraded => "ALREADY_UPGRADED",
             Self::AlreadyUpgrading => "ALREADY_UPGRADING",
             Self::UpgradesDisabled => "UPGRADES_DISABLED",
+            Self::Downgrade => "TRANSPORT_DOWNGRADE",
         }
     }
 }
@@ -499,18 +510,20 @@ mod tests {
     const WS: (Method, bool) = (Method::Get, true);
 
     const POLLING: SessionFacts =
-        SessionFacts { revision: Revision::V4, transport: Transport::Polling, upgrading: false };
+        SessionFacts { revision: Revision::V4, transport: Transport::Polling, upgrading: false, secure: false };
     const POLLING_V3: SessionFacts = SessionFacts { revision: Revision::V3, ..POLLING };
     const UPGRADING: SessionFacts = SessionFacts { upgrading: true, ..POLLING };
     const ON_WEBSOCKET: SessionFacts = SessionFacts { transport: Transport::WebSocket, ..POLLING };
+    const SECURE: SessionFacts = SessionFacts { secure: true, ..POLLING };
 
-    /// Sessions by id: `p`, `p3`, `u` and `w`.
+    /// Sessions by id: `p`, `p3`, `u`, `w` and `s`.
     fn lookup(sid: &str) -> Option<SessionFacts> {
         match sid {
             "p" => Some(POLLING),
             "p3" => Some(POLLING_V3),
             "u" => Some(UPGRADING),
             "w" => Some(ON_WEBSOCKET),
+            "s" => Some(SECURE),
             _ => None,
         }
     }
@@ -521,7 +534,7 @@ mod tests {
         rules: &Rules,
         origin: Result<(), OriginRefusal>,
     ) -> Result<Accepted, Rejection> {
-        verify(Request { method, is_upgrade, query: &Query::parse(query), origin }, rules, lookup)
+        verify(Request { method, is_upgrade, query: &Query::parse(query), origin, secure: false }, rules, lookup)
     }
 
     #[track_caller]
@@ -536,6 +549,21 @@ mod tests {
 
     fn handshake(revision: Revision, transport: Transport) -> Result<Accepted, Rejection> {
         Ok(Accepted::Handshake { revision, transport, b64: false, jsonp: None })
+    }
+
+    #[test]
+    fn what_was_begun_over_tls_goes_on_over_tls() {
+        let poll = "EIO=4&transport=polling&sid=s";
+        refused(GET, poll, BadRequest::Downgrade);
+        refused(POST, poll, BadRequest::Downgrade);
+        refused(WS, "EIO=4&transport=websocket&sid=s", BadRequest::Downgrade);
+        for (sid, want) in [("s", Accepted::Poll), ("p", Accepted::Poll)] {
+            // One that began without may go on with it: a proxy learned to do TLS.
+            let query = Query::parse(if sid == "s" { poll } else { "EIO=4&transport=polling&sid=p" });
+            let request =
+                Request { method: Method::Get, is_upgrade: false, query: &query, origin: Ok(()), secure: true };
+            assert_eq!(verify(request, &Rules::default(), lookup), Ok(want), "{sid}");
+        }
     }
 
     #[test]

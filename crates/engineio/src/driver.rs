@@ -194,6 +194,9 @@ impl<A: Application> Driver<A> {
     fn read_socket(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Self { socket: Some(socket), connection: Some(connection), session, .. } = self else { return false };
         let std_now = now.into_std();
+        if session.0.lock().machine.is_paused() {
+            return false;
+        }
         if !connection.ready() {
             session.0.lock().machine.set_blocked(std_now, true);
             self.blocked = true;
@@ -205,16 +208,23 @@ impl<A: Application> Driver<A> {
         }
         let revision = session.revision();
         let patience = self.engine.machine.limits.message_timeout;
+        let counters = self.engine.counters();
         let end = with_scratch(|scratch| {
             read_frames(cx, now, socket, scratch, patience, |cx, event| {
-                let packet = match event {
-                    Message::Text(text) => Packet::decode_text(revision, text),
-                    Message::Binary(data) => Packet::decode_binary(revision, data),
+                let (packet, len) = match event {
+                    Some(Message::Text(text)) => (Some(Packet::decode_text(revision, text)), text.len()),
+                    Some(Message::Binary(data)) => (Some(Packet::decode_binary(revision, data)), data.len()),
+                    None => (None, 0),
                 };
                 let mut core = session.0.lock();
+                let paused = core.machine.on_traffic(std_now, len);
                 if core.machine.is_over() {
                     return Flow::Stop;
                 }
+                if paused {
+                    counters.rate_delays.add();
+                }
+                let Some(packet) = packet else { return if paused { Flow::Pause } else { Flow::Next } };
                 match packet {
                     Ok(packet) => {
                         let data = core.machine.on_packet(std_now, packet);
@@ -230,7 +240,7 @@ impl<A: Application> Driver<A> {
                         return Flow::Stop;
                     }
                 }
-                if connection.ready() { Flow::Next } else { Flow::Pause }
+                if connection.ready() && !paused { Flow::Next } else { Flow::Pause }
             })
         });
         // A message may also have been refused before it was read.
@@ -268,8 +278,9 @@ impl<A: Application> Driver<A> {
         let end = with_scratch(|scratch| {
             read_frames(cx, now, candidate, scratch, patience, |_, event| {
                 let packet = match event {
-                    Message::Text(text) => Packet::decode_text(revision, text).ok(),
-                    Message::Binary(_) => None,
+                    Some(Message::Text(text)) => Packet::decode_text(revision, text).ok(),
+                    Some(Message::Binary(_)) => None,
+                    None => return Flow::Next,
                 };
                 let mut core = session.0.lock();
                 core.machine.on_candidate_packet(packet.as_ref());
@@ -281,6 +292,7 @@ impl<A: Application> Driver<A> {
             ReadEnd::Budget | ReadEnd::Blocked => true,
             ReadEnd::Gone | ReadEnd::Broken(_) => {
                 session.0.lock().machine.on_candidate_gone();
+                self.engine.counters().upgrades_failed.add();
                 if let Some(link) = self.candidate.take() {
                     self.leave(*link, now);
                 }
@@ -304,6 +316,9 @@ impl<A: Application> Driver<A> {
                 return true;
             }
             budget -= 1;
+            if session.0.lock().machine.is_paused() {
+                return false;
+            }
             let packet = post.cursor.next(&post.body);
             let mut core = session.0.lock();
             core.machine.set_blocked(std_now, false);
@@ -317,6 +332,13 @@ impl<A: Application> Driver<A> {
                     break PostResult::Refused;
                 }
                 Some(Ok(packet)) => {
+                    let len = match &packet.data {
+                        Data::Text(text) => text.len(),
+                        Data::Binary(data) => data.len(),
+                    };
+                    if core.machine.on_traffic(std_now, len) && core.machine.is_open() {
+                        self.engine.counters().rate_delays.add();
+                    }
                     let data = core.machine.on_packet(std_now, packet);
                     let ended = core.machine.is_over().then(|| core.machine.close_reason()).flatten();
                     drop(core);
@@ -418,6 +440,7 @@ impl<A: Application> Driver<A> {
                     }
                 }
                 Output::Upgraded => {
+                    self.engine.counters().upgrades.add();
                     // What came behind the upgrade packet is still in the link and is read in the next round.
                     self.socket = self.candidate.take().map(|link| *link);
                     core.direct = self.socket.as_mut().and_then(SocketLink::lend);
@@ -425,6 +448,7 @@ impl<A: Application> Driver<A> {
                     again = true;
                 }
                 Output::CloseLink(Link::Candidate) => {
+                    self.engine.counters().upgrades_failed.add();
                     if let Some(mut link) = self.candidate.take() {
                         link.close(None, "");
                         self.leave(*link, now);
@@ -567,14 +591,14 @@ enum Flow {
     Stop,
 }
 
-/// Reads and hands on messages until there is nothing more or `each` says so.
+/// Reads and hands on messages until there is nothing more or `each` says so. A control frame is `None`.
 fn read_frames(
     cx: &mut Context<'_>,
     now: Instant,
     link: &mut SocketLink,
     scratch: &mut [u8],
     patience: Duration,
-    mut each: impl FnMut(&mut Context<'_>, Message<'_>) -> Flow,
+    mut each: impl FnMut(&mut Context<'_>, Option<Message<'_>>) -> Flow,
 ) -> ReadEnd {
     if link.unfinished.is_some_and(|since| since + patience <= now) {
         link.close(Some(1008), "");
@@ -594,18 +618,18 @@ fn read_frames(
                 // A message is complete; what is incomplete after it began later.
                 Ok(Some(ws::Event::Text(text))) => {
                     link.unfinished = None;
-                    each(cx, Message::Text(text))
+                    each(cx, Some(Message::Text(text)))
                 }
                 Ok(Some(ws::Event::Binary(data))) => {
                     link.unfinished = None;
-                    each(cx, Message::Binary(data))
+                    each(cx, Some(Message::Binary(data)))
                 }
                 Ok(Some(ws::Event::Ping(data))) => {
                     let (data, len) = small_copy(data);
                     link.pong(&data[..len]);
-                    Flow::Next
+                    each(cx, None)
                 }
-                Ok(Some(ws::Event::Pong(_))) => Flow::Next,
+                Ok(Some(ws::Event::Pong(_))) => each(cx, None),
                 Ok(Some(ws::Event::Close(code))) => {
                     let code = code.map(|(code, _)| code);
                     link.close(code, "");

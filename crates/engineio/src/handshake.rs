@@ -2,11 +2,14 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::SystemTime,
 };
 
 use engineio_proto::proxies::TrustedProxies;
 use http::request::Parts;
+
+use crate::PeerCertificate;
 
 /// The request that opened a session.
 ///
@@ -19,6 +22,7 @@ pub struct Handshake {
     url_len: u32,
     remote: Option<SocketAddr>,
     secure: bool,
+    certificate: Option<Arc<[u8]>>,
     issued: SystemTime,
 }
 
@@ -39,7 +43,14 @@ impl Handshake {
             block.extend_from_slice(name);
             block.extend_from_slice(value);
         }
-        Self { url_len: url.len() as u32, block: block.into(), remote, secure, issued: SystemTime::now() }
+        Self {
+            url_len: url.len() as u32,
+            block: block.into(),
+            remote,
+            secure,
+            certificate: parts.extensions.get::<PeerCertificate>().map(|certificate| certificate.0.clone()),
+            issued: SystemTime::now(),
+        }
     }
 
     /// The request target as the client sent it: path and query.
@@ -83,9 +94,14 @@ impl Handshake {
         Some(proxies.client(self.remote?.ip(), values))
     }
 
-    /// Whether the session was opened over TLS.
+    /// Whether the session was opened over TLS: by our own listener, or by a trusted proxy that says so.
     pub fn secure(&self) -> bool {
         self.secure
+    }
+
+    /// The certificate that the client has shown, as DER, where our TLS listener was configured to ask for one.
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
     }
 
     /// When the request came.

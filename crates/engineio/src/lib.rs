@@ -7,13 +7,14 @@
 //! `client` for the client half, `client-tls` for `https` and `wss` there.
 //!
 //! Where to look: [`app`] for what an application implements, `service` for how a request is answered, `driver` for
-//! the life of a session, `link` for how a WebSocket is read and written, `fanout` for how many are written at once.
+//! the life of a session, `door` for who is let in, `link` for how a WebSocket is read and written, `fanout` for how many are written at once.
 
 pub mod app;
 mod body;
 #[cfg(feature = "client")]
 pub mod client;
 mod compress;
+mod door;
 mod driver;
 mod fanout;
 mod guarded;
@@ -23,21 +24,26 @@ mod http2;
 mod link;
 mod listen;
 mod options;
+mod secure;
 mod server;
 mod service;
 mod session;
 mod sid;
+mod stats;
 #[cfg(feature = "tls")]
 mod tls;
 mod upgrade;
 
 pub use app::{Application, Connection};
 pub use body::EngineBody;
+pub use door::RefusedConnection;
 pub use engineio_proto::{
     Batch, Frame, HEADROOM, Limits, Message, Revision, Transport, WeakBatch,
     cors::Cors,
-    origin::Origins,
+    gate::AddressLimits,
+    origin::{Hosts, Origins},
     proxies::{ForwardedHeader, InvalidProxy, TrustedProxies},
+    rate::{OverRate, Rate, TrafficLimits},
     session::CloseReason,
     ws::deflate::Options as DeflateOptions,
 };
@@ -45,8 +51,10 @@ pub use fanout::Fanout;
 pub use handshake::Handshake;
 pub use listen::bind;
 pub use options::{Cookie, HookFuture, InvalidOption, Options};
-pub use server::{Builder, Server, Stats};
+pub use secure::{Hsts, PeerCertificate, RequireTls, SessionBinding};
+pub use server::{Builder, Server};
 pub use service::{EngineLayer, EngineService, NotFound, PeerAddr, RefusedRequest, Secure, ServiceFuture};
 pub use session::{SendError, Session};
+pub use stats::Stats;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};

@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -25,6 +26,8 @@ use tokio::{
     },
     time::Instant,
 };
+
+use crate::door::Line;
 
 /// How much one read takes at most. Large messages arrive in few reads; pages that no read reaches are never touched.
 pub(crate) const SCRATCH: usize = 256 << 10;
@@ -61,6 +64,9 @@ pub(crate) enum Io {
     Other(Box<dyn ReadWrite>),
 }
 
+/// A stream taken back from the HTTP server, what was read from it already, and its place at the listener.
+pub(crate) type Taken = (Io, Vec<u8>, Option<Arc<Line>>);
+
 pub(crate) struct SocketLink {
     io: Io,
     pub(crate) decoder: ws::Decoder,
@@ -82,6 +88,8 @@ pub(crate) struct SocketLink {
     pub(crate) stalled: Option<Instant>,
     /// Since when a message is incomplete.
     pub(crate) unfinished: Option<Instant>,
+    /// The connection's place at the listener, kept as long as the stream.
+    _line: Option<Arc<Line>>,
 }
 
 impl SocketLink {
@@ -92,6 +100,7 @@ impl SocketLink {
         deflater: Option<Deflater>,
         revision: Revision,
         b64: bool,
+        line: Option<Arc<Line>>,
     ) -> Self {
         Self {
             io,
@@ -108,6 +117,7 @@ impl SocketLink {
             shut: false,
             stalled: None,
             unfinished: None,
+            _line: line,
         }
     }
 

@@ -1,16 +1,6 @@
 //! The stand-alone server: hyper with a deadline on everything, HTTP/1.1 over TCP, HTTP/1.1 and HTTP/2 over TLS.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -26,7 +16,10 @@ use tokio::{
 };
 use tower_service::Service;
 
-use crate::{Application, EngineBody, EngineService, Limits, NotFound, PeerAddr, Secure, Server, guarded::Guarded};
+use crate::{
+    Application, EngineBody, EngineService, Limits, NotFound, PeerAddr, PeerCertificate, Secure, Server, door::Line,
+    guarded::Guarded, service::empty,
+};
 #[cfg(feature = "tls")]
 use crate::{Tls, http2};
 
@@ -87,9 +80,10 @@ impl<A: Application> Server<A> {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let service = self.service_with(fallback);
-        self.accept(listener, move |stream, peer, limits| {
+        self.accept(listener, move |stream, line, limits| {
             let service = service.clone();
-            async move { serve_http1(stream, Some(peer), false, service, &limits).await }
+            let came = Came { peer: Some(line.peer), ..Came::default() };
+            async move { serve_http1(stream, came, Some(line), service, &limits).await }
         })
         .await
     }
@@ -103,7 +97,8 @@ impl<A: Application> Server<A> {
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        serve_http1(stream, peer, false, self.service(), self.options().limits()).await;
+        let came = Came { peer, ..Came::default() };
+        serve_http1(stream, came, None, self.service(), self.options().limits()).await;
     }
 
     /// Serves on an address over TLS, with HTTP/1.1 and HTTP/2, until the future is dropped. Everything but Engine.IO is
@@ -138,20 +133,32 @@ impl<A: Application> Server<A> {
     {
         let service = self.service_with(fallback);
         let acceptor = tls.acceptor();
-        let accepting = self.accept(listener, move |stream, peer, limits| {
+        let accepting = self.accept(listener, move |stream, line, limits| {
             let service = service.clone();
+            // Its place is taken before anything is computed, and given back when it is over.
+            let going_on = line.door.handshake(line.place);
             // Boxed, and gone before the connection is served: a handshake needs more room than what comes after it.
             let handshake = Box::pin(tokio::time::timeout(limits.header_timeout, acceptor.accept(stream)));
             async move {
+                let (door, peer) = (line.door.clone(), Some(line.peer));
+                let going_on = match going_on {
+                    Ok(going_on) => going_on,
+                    Err(denied) => return door.turn_away(&door.counters.connections_refused, denied.limit, peer),
+                };
                 let stream = match handshake.await {
                     Ok(Ok(stream)) => stream,
-                    Ok(Err(error)) => return tracing::debug!(%error, %peer, "the handshake of TLS failed"),
-                    Err(_) => return tracing::debug!(%peer, "the handshake of TLS took too long"),
+                    Ok(Err(_)) => return door.turn_away(&door.counters.tls_failed, "tls_failed", peer),
+                    Err(_) => return door.turn_away(&door.counters.tls_timeouts, "tls_timeout", peer),
                 };
-                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                    Box::pin(http2::serve(stream, peer, service, limits)).await;
+                drop(going_on);
+                let session = stream.get_ref().1;
+                let certificate = session.peer_certificates().and_then(|chain| chain.first());
+                let certificate = certificate.map(|shown| PeerCertificate(shown.as_ref().into()));
+                let came = Came { peer, secure: true, certificate };
+                if session.alpn_protocol() == Some(b"h2") {
+                    Box::pin(http2::serve(stream, came, line, service, limits)).await;
                 } else {
-                    serve_http1(stream, Some(peer), true, service, &limits).await;
+                    serve_http1(stream, came, Some(line), service, &limits).await;
                 }
             }
         });
@@ -168,7 +175,7 @@ impl<A: Application> Server<A> {
     async fn accept<F>(
         &self,
         listener: TcpListener,
-        serve: impl FnMut(TcpStream, SocketAddr, Limits) -> F + Send + 'static,
+        serve: impl FnMut(TcpStream, Arc<Line>, Limits) -> F + Send + 'static,
     ) -> io::Result<()>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -185,41 +192,50 @@ impl<A: Application> Server<A> {
     async fn accept_each<F>(
         &self,
         listener: &TcpListener,
-        mut serve: impl FnMut(TcpStream, SocketAddr, Limits) -> F + Send,
+        mut serve: impl FnMut(TcpStream, Arc<Line>, Limits) -> F + Send,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        let open = Arc::new(AtomicUsize::new(0));
+        let door = &self.engine.door;
+        let proxies = &self.options().trusted_proxies;
+        let mut failures = 0_u32;
         loop {
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) if is_of_one_connection(&error) => continue,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections");
+                    door.counters.accept_errors.add();
+                    // Once a second is often enough to be read.
+                    if failures.is_multiple_of(20) {
+                        tracing::warn!(%error, "cannot accept connections");
+                    }
+                    failures = failures.wrapping_add(1);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            if open.fetch_add(1, Ordering::Relaxed) >= self.options().max_connections {
-                open.fetch_sub(1, Ordering::Relaxed);
-                drop(stream);
-                continue;
-            }
+            failures = 0;
+            // The connections of a proxy are those of many.
+            let address = Some(peer.ip()).filter(|address| !proxies.trusts(*address));
+            let Some(line) = door.connect(peer, address) else { continue };
             let _ = stream.set_nodelay(true);
-            let connection = serve(stream, peer, self.options().limits().clone());
-            let open = open.clone();
-            tokio::spawn(async move {
-                connection.await;
-                open.fetch_sub(1, Ordering::Relaxed);
-            });
+            tokio::spawn(serve(stream, line, self.options().limits().clone()));
         }
     }
 }
 
+/// How the requests of a connection came.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Came {
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) secure: bool,
+    pub(crate) certificate: Option<PeerCertificate>,
+}
+
 async fn serve_http1<A, S, B, Io>(
     stream: Io,
-    peer: Option<SocketAddr>,
-    secure: bool,
+    came: Came,
+    line: Option<Arc<Line>>,
     service: EngineService<S, A>,
     limits: &Limits,
 ) where
@@ -237,20 +253,26 @@ async fn serve_http1<A, S, B, Io>(
         .max_headers(limits.max_headers)
         .half_close(false)
         .serve_connection(
-            TokioIo::new(Guarded::new(stream, limits.write_timeout)),
-            hyper::service::service_fn(move |request| handle(request, peer, secure, &service)),
+            TokioIo::new(Guarded::new(stream, limits.write_timeout, line.clone())),
+            hyper::service::service_fn(move |request| handle(request, &came, &service)),
         )
         .with_upgrades();
-    if let Err(error) = connection.await {
+    // The stream alone holds the place, so that it is free when the stream is.
+    let watcher = line.as_ref().map(Arc::downgrade);
+    drop(line);
+    let mut connection = std::pin::pin!(connection);
+    if let Err(error) = connection.as_mut().await {
         tracing::trace!(%error, "connection ended");
+        if let Some(line) = watcher.and_then(|line| line.upgrade()) {
+            line.ended(&error);
+        }
     }
 }
 
 /// Refuses what is ambiguous, and has the rest answered.
 pub(crate) fn handle<A, S, B>(
     mut request: Request<Incoming>,
-    peer: Option<SocketAddr>,
-    secure: bool,
+    came: &Came,
     service: &EngineService<S, A>,
 ) -> impl Future<Output = Result<Response<EngineBody<B>>, Infallible>> + Send + use<A, S, B>
 where
@@ -260,23 +282,41 @@ where
     B: Body<Data = Bytes> + Send + 'static,
 {
     let refused = refuse_ambiguous(&request);
-    if let Some(peer) = peer {
-        request.extensions_mut().insert(PeerAddr(peer));
+    let extensions = request.extensions_mut();
+    if let Some(peer) = came.peer {
+        extensions.insert(PeerAddr(peer));
     }
-    if secure {
-        request.extensions_mut().insert(Secure);
+    if came.secure {
+        extensions.insert(Secure);
+    }
+    if let Some(certificate) = &came.certificate {
+        extensions.insert(certificate.clone());
     }
     let mut service = service.clone();
     async move {
-        match refused {
-            Some(status) => {
-                let mut response = Response::new(EngineBody::own(Bytes::new()));
-                *response.status_mut() = status;
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                Ok(response)
-            }
-            None => service.call(request).await,
+        let own = |mut response: Response<Bytes>| {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response.map(EngineBody::own)
+        };
+        let engine = service.engine.clone();
+        if !engine.protects() {
+            return match refused {
+                Some(status) => Ok(own(empty(status))),
+                None => service.call(request).await,
+            };
         }
+        let (parts, body) = request.into_parts();
+        let secure = engine.is_secure(&parts);
+        let mut response = match refused {
+            Some(status) => own(empty(status)),
+            // What is ours is turned to TLS in the service, which tells the hook.
+            None => match (!engine.path.matches(parts.uri.path())).then(|| engine.turn_to_tls(&parts)).flatten() {
+                Some(response) => own(response),
+                None => service.call(Request::from_parts(parts, body)).await?,
+            },
+        };
+        engine.protect(response.headers_mut(), secure);
+        Ok(response)
     }
 }
 

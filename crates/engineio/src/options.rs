@@ -2,21 +2,25 @@
 
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use engineio_proto::{
     Frame, Limits, Transport,
     cors::{Cors, InvalidCors},
-    origin::Origins,
+    gate::AddressLimits,
+    origin::{Hosts, Origins},
+    proxies::TrustedProxies,
     session,
     ws::deflate,
 };
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, Response};
 
-use crate::{Handshake, RefusedRequest};
+use crate::{Handshake, Hsts, RefusedRequest, RequireTls, SessionBinding, door::ConnectionHook};
 
 /// The future of an asynchronous hook.
 pub type HookFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 type AllowRequest = Arc<dyn Fn(&Handshake) -> HookFuture<Result<(), String>> + Send + Sync>;
+type Challenge = Arc<dyn Fn(&Handshake) -> HookFuture<Result<(), Response<Bytes>>> + Send + Sync>;
 type HeadersHook = Arc<dyn Fn(&mut HeaderMap, &Handshake) + Send + Sync>;
 type RefusalHook = Arc<dyn Fn(&RefusedRequest<'_>) + Send + Sync>;
 type PeerHook = Arc<dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync>;
@@ -33,16 +37,25 @@ pub struct Options {
     pub(crate) max_connections: usize,
     pub(crate) session: session::Config,
     pub(crate) origins: Option<Origins>,
+    pub(crate) hosts: Option<Hosts>,
     pub(crate) loopback_hosts_only: bool,
+    pub(crate) trusted_proxies: TrustedProxies,
+    pub(crate) require_tls: Option<RequireTls>,
+    pub(crate) hsts: Option<Hsts>,
+    pub(crate) security_headers: bool,
+    pub(crate) binding: Option<SessionBinding>,
+    pub(crate) addresses: Option<AddressLimits>,
     pub(crate) cors: Option<Cors>,
     pub(crate) cookie: Option<Cookie>,
     pub(crate) per_message_deflate: Option<deflate::Options>,
     pub(crate) http_compression: Option<usize>,
     pub(crate) initial_packet: Option<Frame>,
+    pub(crate) challenge: Option<Challenge>,
     pub(crate) allow_request: Option<AllowRequest>,
     pub(crate) initial_headers: Option<HeadersHook>,
     pub(crate) headers: Option<HeadersHook>,
     pub(crate) on_refused: Option<RefusalHook>,
+    pub(crate) on_connection_refused: Option<ConnectionHook>,
     pub(crate) peer_addr: Option<PeerHook>,
 }
 
@@ -57,16 +70,25 @@ impl Default for Options {
             max_connections: 1_000_000,
             session: session::Config::default(),
             origins: None,
+            hosts: None,
             loopback_hosts_only: false,
+            trusted_proxies: TrustedProxies::default(),
+            require_tls: None,
+            hsts: None,
+            security_headers: false,
+            binding: None,
+            addresses: None,
             cors: None,
             cookie: None,
             per_message_deflate: None,
             http_compression: Some(1024),
             initial_packet: None,
+            challenge: None,
             allow_request: None,
             initial_headers: None,
             headers: None,
             on_refused: None,
+            on_connection_refused: None,
             peer_addr: None,
         }
     }
@@ -132,6 +154,9 @@ pub enum InvalidOption {
     /// An origin pattern that is none.
     #[error("`{0}` is not an origin pattern such as `https://example.org` or `https://*.example.org`")]
     Origin(String),
+    /// A name of the server that no client could ask for.
+    #[error("`{0}` is not a host name such as `example.org` or `*.example.org`")]
+    Host(String),
     /// The CORS options contradict each other.
     #[error("cors: {0}")]
     Cors(InvalidCors),
@@ -140,12 +165,13 @@ pub enum InvalidOption {
     Zero(&'static str),
 }
 
+/// Whether this can be the name of a cookie.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
 impl Cookie {
     pub(crate) fn check(&self) -> Result<(), InvalidOption> {
-        let is_token = |text: &str| {
-            !text.is_empty()
-                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-        };
         let is_value = |text: &str| text.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b';');
         if !is_token(&self.name) {
             return Err(InvalidOption::Cookie("name"));
@@ -203,6 +229,11 @@ impl Options {
             }
         }
         self.origin_policy().validate().map_err(|error| InvalidOption::Origin(error.0))?;
+        self.host_policy().validate().map_err(|error| InvalidOption::Host(error.0))?;
+        let bound = self.binding.as_ref().and_then(|binding| binding.cookie.as_deref());
+        if !bound.is_none_or(is_token) {
+            return Err(InvalidOption::Cookie("name (of the session's binding)"));
+        }
         if let Some(cors) = &self.cors {
             cors.validate().map_err(InvalidOption::Cors)?;
         }
@@ -215,6 +246,15 @@ impl Options {
             (Some(origins), _) => origins.clone(),
             (None, Some(cors)) => cors.policy(),
             (None, None) => Origins::same_origin(),
+        }
+    }
+
+    /// The names under which the server answers.
+    pub(crate) fn host_policy(&self) -> Hosts {
+        match &self.hosts {
+            Some(hosts) => hosts.clone(),
+            None if self.loopback_hosts_only => Hosts::loopback(),
+            None => Hosts::any(),
         }
     }
 

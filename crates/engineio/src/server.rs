@@ -5,28 +5,33 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use bytes::Bytes;
 use engineio_proto::{
     Frame, Limits, Transport,
     cors::Cors,
+    gate::{AddressLimits, Gate, Place},
     origin::{Hosts, Origins},
+    proxies::TrustedProxies,
+    rate::TrafficLimits,
     request::{Rules, ServerPath, Transports},
     session,
     session::CloseReason,
     ws::deflate,
 };
 use hashbrown::HashMap;
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, Response};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    Application, Cookie, EngineLayer, EngineService, Handshake, HookFuture, InvalidOption, NotFound, Options,
-    RefusedRequest, Session, session::Shared, sid::Sid,
+    Application, Cookie, EngineLayer, EngineService, Handshake, HookFuture, Hsts, InvalidOption, NotFound, Options,
+    RefusedConnection, RefusedRequest, RequireTls, Session, SessionBinding, Stats, door::Door, session::Shared,
+    sid::Sid, stats::Counters,
 };
 
 /// Sessions are spread over this many tables, so that connects of many threads seldom meet.
@@ -62,50 +67,8 @@ pub(crate) struct Engine<A> {
     /// Polling sessions in the order in which they came, to give up those whose clients never returned.
     pending: Mutex<std::collections::VecDeque<std::sync::Weak<Shared>>>,
     closing: AtomicBool,
-    pub(crate) counters: Counters,
-}
-
-/// Counts what happened since the server was built.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) opened: AtomicU64,
-    pub(crate) closed: AtomicU64,
-    pub(crate) ping_timeouts: AtomicU64,
-    pub(crate) parse_errors: AtomicU64,
-    pub(crate) transport_errors: AtomicU64,
-    pub(crate) slow_consumers: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    pub(crate) origin_refused: AtomicU64,
-    pub(crate) oversize: AtomicU64,
-    pub(crate) evicted: AtomicU64,
-}
-
-/// What happened since the server was built.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Sessions that exist now.
-    pub sessions: usize,
-    /// Sessions opened.
-    pub opened: u64,
-    /// Sessions closed, whatever the reason.
-    pub closed: u64,
-    /// Sessions closed because the peer did not answer pings.
-    pub ping_timeouts: u64,
-    /// Sessions closed because the peer sent what is not a packet.
-    pub parse_errors: u64,
-    /// Sessions closed because the transport failed or its rules were broken.
-    pub transport_errors: u64,
-    /// Sessions closed because the client read too slowly; also counted as transport errors.
-    pub slow_consumers: u64,
-    /// Requests refused with an Engine.IO error.
-    pub refused: u64,
-    /// Requests refused because of their `Origin` or `Host`; also counted as refused.
-    pub origin_refused: u64,
-    /// Bodies over `max_payload`.
-    pub oversize: u64,
-    /// Polling sessions given up early because too many clients never came back.
-    pub evicted: u64,
+    /// Places and counters, shared with connections that know nothing of applications.
+    pub(crate) door: Arc<Door>,
 }
 
 impl<A: Application> Server<A> {
@@ -121,20 +84,14 @@ impl<A: Application> Server<A> {
 
     /// What happened since the server was built.
     pub fn stats(&self) -> Stats {
-        let counters = &self.engine.counters;
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (connections, handshakes, addresses) = self.engine.door.now();
         Stats {
             sessions: self.sessions(),
-            opened: read(&counters.opened),
-            closed: read(&counters.closed),
-            ping_timeouts: read(&counters.ping_timeouts),
-            parse_errors: read(&counters.parse_errors),
-            transport_errors: read(&counters.transport_errors),
-            slow_consumers: read(&counters.slow_consumers),
-            refused: read(&counters.refused),
-            origin_refused: read(&counters.origin_refused),
-            oversize: read(&counters.oversize),
-            evicted: read(&counters.evicted),
+            pending: self.engine.pending.lock().len(),
+            connections,
+            handshakes,
+            addresses,
+            ..self.engine.counters().read()
         }
     }
 
@@ -198,6 +155,10 @@ impl<A: Application> Engine<A> {
         }
     }
 
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.door.counters
+    }
+
     pub(crate) fn find(&self, sid: &str) -> Option<Arc<Shared>> {
         let sid = Sid::parse(sid)?;
         self.shard(&sid).lock().get(&sid).cloned()
@@ -214,14 +175,15 @@ impl<A: Application> Engine<A> {
     }
 
     /// Gives back a place that no session came to use.
-    pub(crate) fn release(&self) {
+    pub(crate) fn release(&self, place: Place) {
         self.count.fetch_sub(1, Ordering::Relaxed);
+        self.door.close(place);
     }
 
     /// Puts a session into its reserved place.
     pub(crate) fn insert(&self, shared: &Arc<Shared>, polling: bool) {
         self.shard(&shared.sid).lock().insert(shared.sid, shared.clone());
-        self.counters.opened.fetch_add(1, Ordering::Relaxed);
+        self.counters().opened.add();
         if !polling {
             return;
         }
@@ -236,32 +198,36 @@ impl<A: Application> Engine<A> {
         if let Some(session) = oldest.and_then(|weak| weak.upgrade())
             && session.lock().machine.awaits_first_activity()
         {
-            self.counters.evicted.fetch_add(1, Ordering::Relaxed);
+            self.counters().evicted.add();
             Session(session).abort(CloseReason::TransportError("too many sessions without a second request"));
         }
     }
 
     pub(crate) fn remove(&self, sid: &Sid) {
-        if self.shard(sid).lock().remove(sid).is_some() {
+        let removed = self.shard(sid).lock().remove(sid);
+        if let Some(shared) = removed {
             self.count.fetch_sub(1, Ordering::Relaxed);
+            self.door.close(shared.place);
         }
     }
 
     /// Counts the end of a session.
     pub(crate) fn closed(&self, session: &Session, reason: CloseReason) {
-        let counters = &self.counters;
-        counters.closed.fetch_add(1, Ordering::Relaxed);
+        let counters = self.counters();
+        counters.closed.add();
         match reason {
-            CloseReason::PingTimeout => {
-                counters.ping_timeouts.fetch_add(1, Ordering::Relaxed);
-            }
-            CloseReason::ParseError(_) => {
-                counters.parse_errors.fetch_add(1, Ordering::Relaxed);
-            }
+            CloseReason::PingTimeout => counters.ping_timeouts.add(),
+            CloseReason::ParseError(_) => counters.parse_errors.add(),
             CloseReason::TransportError(what) => {
-                counters.transport_errors.fetch_add(1, Ordering::Relaxed);
-                if what == "slow consumer" {
-                    counters.slow_consumers.fetch_add(1, Ordering::Relaxed);
+                counters.transport_errors.add();
+                match what {
+                    "slow consumer" => counters.slow_consumers.add(),
+                    "rate limit" => counters.rate_closed.add(),
+                    "handler stall" => counters.handler_stalls.add(),
+                    "no request after the handshake" => counters.never_returned.add(),
+                    "write timeout" => counters.stalled_writes.add(),
+                    "the body came too slowly" => counters.slow_bodies.add(),
+                    _ => {}
                 }
             }
             _ => {}
@@ -316,7 +282,7 @@ impl Builder {
         self
     }
 
-    /// The most TCP connections of the stand-alone listener; more are closed at once. Default: 1,000,000.
+    /// The most TCP connections of the stand-alone listener, WebSockets included; more are closed at once. Default: 1,000,000.
     pub fn max_connections(mut self, most: usize) -> Self {
         self.options.max_connections = most;
         self
@@ -381,6 +347,66 @@ impl Builder {
         self
     }
 
+    /// The names under which the server may be asked for; others get status 421. Default: all. Wins over
+    /// [`loopback_hosts_only`](Self::loopback_hosts_only). A page whose name an attacker points at this server is turned away.
+    pub fn hosts(mut self, hosts: Hosts) -> Self {
+        self.options.hosts = Some(hosts);
+        self
+    }
+
+    /// The proxies whose word about the client counts: its address, and whether it used TLS. Default: none.
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.options.trusted_proxies = proxies;
+        self
+    }
+
+    /// Serves clients over TLS only. Default: `None`, however a session that was opened over TLS never goes on without.
+    ///
+    /// Over TLS means: through `listen_tls`, with [`Secure`](crate::Secure) among the extensions of the request, or through a
+    /// [trusted proxy](Self::trusted_proxies) that says so in `X-Forwarded-Proto` or `Forwarded`. The stand-alone listener
+    /// asks it of every request, those for the fallback included.
+    pub fn require_tls(mut self, rule: impl Into<Option<RequireTls>>) -> Self {
+        self.options.require_tls = rule.into();
+        self
+    }
+
+    /// The header `Strict-Transport-Security` on every answer over TLS. Default: none.
+    pub fn hsts(mut self, hsts: impl Into<Option<Hsts>>) -> Self {
+        self.options.hsts = hsts.into();
+        self
+    }
+
+    /// Whether every answer has `X-Content-Type-Options`, `X-Frame-Options`, `Referrer-Policy` and a `Content-Security-Policy`
+    /// that allows nothing, unless it has them already. Default: `false`. The stand-alone listener adds them to the answers of
+    /// the fallback, too.
+    pub fn security_headers(mut self, add: bool) -> Self {
+        self.options.security_headers = add;
+        self
+    }
+
+    /// What a session is bound to besides its id. Default: nothing.
+    pub fn session_binding(mut self, binding: impl Into<Option<SessionBinding>>) -> Self {
+        self.options.binding = binding.into();
+        self
+    }
+
+    /// How many connections and sessions one address may have, and how fast it may open them; and that no address holds more
+    /// of all connections than what is still free. Default: no limit. Behind a proxy it takes
+    /// [`trusted_proxies`](Self::trusted_proxies), too, or everybody is one.
+    ///
+    /// A handshake over the limit gets status 429 with `Retry-After`, a connection is closed before anything is read.
+    pub fn limit_addresses(mut self, limits: impl Into<Option<AddressLimits>>) -> Self {
+        self.options.addresses = limits.into();
+        self
+    }
+
+    /// How much one client may send. Default: no limit; a client that sends faster than its handlers work is read more slowly
+    /// anyway.
+    pub fn limit_traffic(mut self, limits: impl Into<Option<TrafficLimits>>) -> Self {
+        self.options.session.traffic = limits.into();
+        self
+    }
+
     /// The CORS headers for browsers. Default: none. Node: `cors`. Unless [`Builder::origins`] is called too, the origins
     /// that may read answers are also the ones that may use the server.
     pub fn cors(mut self, cors: Cors) -> Self {
@@ -410,6 +436,19 @@ impl Builder {
     /// A message that every client gets right behind the open packet. Node: `initialPacket`.
     pub fn initial_packet(mut self, frame: Frame) -> Self {
         self.options.initial_packet = Some(frame);
+        self
+    }
+
+    /// Answers a handshake with something else than a session: a page or a question that proves a person behind it (CAPTCHA), a
+    /// proof of work. `Ok` goes on to [`allow_request`](Self::allow_request); an answer whose status is not 4xx is sent with 403.
+    /// Called on handshakes only, behind the limits for addresses. Takes at most `Limits::hook_timeout`.
+    pub fn challenge<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(&Handshake) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Response<Bytes>>> + Send + 'static,
+    {
+        self.options.challenge =
+            Some(Arc::new(move |handshake| -> HookFuture<Result<(), Response<Bytes>>> { Box::pin(hook(handshake)) }));
         self
     }
 
@@ -443,6 +482,13 @@ impl Builder {
         self
     }
 
+    /// Sees every connection of the stand-alone listener that ended before there was a request on it: limits, TLS, no HTTP.
+    /// Runs where it happened, for the limits on the task that accepts: be short.
+    pub fn on_connection_refused(mut self, hook: impl Fn(&RefusedConnection) + Send + Sync + 'static) -> Self {
+        self.options.on_connection_refused = Some(Arc::new(hook));
+        self
+    }
+
     /// Where the peer's address is found when another HTTP server runs the service, for example
     /// `|extensions| extensions.get::<axum::extract::ConnectInfo<SocketAddr>>().map(|info| info.0)`.
     pub fn peer_addr(mut self, hook: impl Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static) -> Self {
@@ -463,7 +509,10 @@ impl Builder {
         rules.allow_upgrades = self.options.allow_upgrades;
         let origins = self.options.origin_policy();
         let path = ServerPath::new(&self.options.path, self.options.add_trailing_slash);
-        let hosts = if self.options.loopback_hosts_only { Hosts::loopback() } else { Hosts::any() };
+        let hosts = self.options.host_policy();
+        let most = self.options.limits().max_handshakes;
+        let gate = Gate::new(self.options.max_connections, most, self.options.addresses.clone());
+        let door = Door::new(gate, self.options.on_connection_refused.clone());
         let engine = Engine {
             app,
             options: self.options,
@@ -477,7 +526,7 @@ impl Builder {
             tasks: AtomicUsize::new(0),
             pending: Mutex::default(),
             closing: AtomicBool::new(false),
-            counters: Counters::default(),
+            door,
         };
         Ok(Server { engine: Arc::new(engine) })
     }

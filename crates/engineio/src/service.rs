@@ -6,9 +6,10 @@
 use std::{
     convert::Infallible,
     future::Future,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use engineio_proto::{
     Revision, Transport,
     cors::CorsRequest,
+    gate::{Denied, Place},
     jsonp::{self, JsonpIndex},
     open::OpenPacket,
     origin::{self, OriginRefusal},
@@ -28,7 +30,8 @@ use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Version,
     header::{
         ACCEPT_ENCODING, ALLOW as ALLOW_HEADER, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
-        CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SET_COOKIE, TRANSFER_ENCODING, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS,
+        CONTENT_TYPE, COOKIE, HOST, ORIGIN, RETRY_AFTER, SET_COOKIE, TRANSFER_ENCODING, UPGRADE, VARY,
+        X_CONTENT_TYPE_OPTIONS,
     },
     request::Parts,
 };
@@ -37,10 +40,11 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    Application, EngineBody, Handshake, Session,
+    Application, EngineBody, Handshake, HookFuture, PeerCertificate, Session,
     body::{BodyError, read_body},
     compress,
     driver::Driver,
+    secure::{self, cookie_of, same_secret},
     server::Engine,
     session::{PollAnswer, PostResult, PostedBody, Shared, std_now},
     sid::Sid,
@@ -51,7 +55,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
-/// Says that the client used TLS. A listener or a trusted proxy's middleware puts it into the extensions of a request.
+/// Says that the client used TLS. Our own TLS listener puts it into the extensions of each request; under another server that
+/// does TLS, a middleware has to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Secure;
 
@@ -84,8 +89,12 @@ pub struct RefusedRequest<'a> {
     pub message: &'a str,
     /// What exactly was wrong, in Node's words where Node has some. Not told to the client.
     pub context: Option<&'a str>,
+    /// The limit that was reached, by its name in the options, where it was one.
+    pub limit: Option<&'static str>,
     /// The address of the peer, where it is known.
     pub remote_addr: Option<SocketAddr>,
+    /// The address of the client, seen through [trusted proxies](crate::Builder::trusted_proxies).
+    pub client_ip: Option<IpAddr>,
 }
 
 impl<A: Application> Clone for EngineLayer<A> {
@@ -181,6 +190,10 @@ where
 #[derive(Clone, Copy)]
 struct Told;
 
+/// The limit because of which this is the answer.
+#[derive(Clone, Copy)]
+struct Limit(&'static str);
+
 /// The headers that every answer to one request gets.
 struct Answering {
     headers: HeaderMap,
@@ -195,22 +208,67 @@ impl<A: Application> Engine<A> {
         B: Body + Send + 'static,
         B::Data: Send,
     {
+        let secure = self.options.hsts.is_some() && self.is_secure(&parts);
+        let mut response = self.clone().answer_told(parts, body).await;
+        self.protect(response.headers_mut(), secure);
+        response
+    }
+
+    async fn answer_told<B>(self: Arc<Self>, parts: Parts, body: B) -> Response<Bytes>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+    {
         let Some(hook) = self.options.on_refused.clone() else { return self.answer_untold(parts, body).await };
-        let remote_addr = self.peer_of(&parts);
+        let (remote_addr, client_ip) = (self.peer_of(&parts), self.client_ip(&parts));
         let mut response = self.answer_untold(parts, body).await;
         let status = response.status();
         if response.extensions_mut().remove::<Told>().is_none()
-            && (status.is_client_error() || status.is_server_error())
+            && (status.is_client_error() || status.is_server_error() || status == StatusCode::PERMANENT_REDIRECT)
         {
+            let limit = response.extensions_mut().remove::<Limit>().map(|limit| limit.0);
             hook(&RefusedRequest {
                 status: status.as_u16(),
                 code: None,
                 message: status.canonical_reason().unwrap_or("refused"),
                 context: std::str::from_utf8(response.body()).ok().filter(|text| !text.is_empty()),
+                limit,
                 remote_addr,
+                client_ip,
             });
         }
         response
+    }
+
+    /// Whether the listener has anything to add to answers that are not ours.
+    pub(crate) fn protects(&self) -> bool {
+        self.options.security_headers || self.options.hsts.is_some() || self.options.require_tls.is_some()
+    }
+
+    /// Adds the headers that were asked for.
+    pub(crate) fn protect(&self, headers: &mut HeaderMap, secure: bool) {
+        if self.options.security_headers {
+            secure::protect(headers);
+        }
+        if let Some(hsts) = self.options.hsts.as_ref().filter(|_| secure) {
+            secure::keep_to_tls(headers, hsts);
+        }
+    }
+
+    /// The answer to a request that should have come over TLS, if it has not.
+    pub(crate) fn turn_to_tls(&self, parts: &Parts) -> Option<Response<Bytes>> {
+        let rule = self.options.require_tls?;
+        if self.is_secure(parts) {
+            return None;
+        }
+        self.counters().insecure_refused.add();
+        let host = authority(parts);
+        if !self.hosts.allows(host) {
+            // Nobody is led to a name that is not ours.
+            return Some(wrong_host());
+        }
+        let is_upgrade = upgrade::is_connect(parts) || upgrade::is_upgrade(&parts.headers);
+        Some(secure::without_tls(rule, &parts.method, &parts.uri, host, is_upgrade))
     }
 
     async fn answer_untold<B>(self: Arc<Self>, parts: Parts, body: B) -> Response<Bytes>
@@ -218,16 +276,22 @@ impl<A: Application> Engine<A> {
         B: Body + Send + 'static,
         B::Data: Send,
     {
-        if !self.hosts.allows(authority(&parts)) {
-            self.counters.origin_refused.fetch_add(1, Ordering::Relaxed);
-            return plain(StatusCode::MISDIRECTED_REQUEST, "the Host header does not name this server");
+        if let Some(answer) = self.turn_to_tls(&parts) {
+            return answer;
         }
+        if !self.hosts.allows(authority(&parts)) {
+            self.counters().origin_refused.add();
+            return wrong_host();
+        }
+        let secure = self.is_secure(&parts);
         let origin = origin::single(parts.headers.get_all(ORIGIN).iter().map(HeaderValue::as_bytes));
+        let allowed = origin.and_then(|origin| self.check_origin(&parts, origin, secure));
         let mut answering = Answering { headers: HeaderMap::new(), jsonp: None, gzip: None };
         if let Some(policy) = &self.options.cors {
             let response = policy.respond(CorsRequest {
                 is_options: parts.method == http::Method::OPTIONS,
-                origin: origin.ok().flatten(),
+                // Who may not use the server may not read what it says either, whatever the headers for CORS allow.
+                origin: allowed.ok().and(origin.ok()).flatten(),
                 request_headers: parts.headers.get("access-control-request-headers").map(HeaderValue::as_bytes),
             });
             for (name, value) in response.headers {
@@ -251,11 +315,16 @@ impl<A: Application> Engine<A> {
                 method: if is_connect { Method::Get } else { Method::from_name(parts.method.as_str()) },
                 is_upgrade,
                 query: &query,
-                origin: origin.and_then(|origin| self.check_origin(&parts, origin)),
+                origin: allowed,
+                secure,
             },
             &self.rules,
             |sid| {
                 let shared = self.find(sid)?;
+                if !self.is_bound(&shared.handshake, &parts) {
+                    self.counters().binding_refused.add();
+                    return None;
+                }
                 let core = shared.lock();
                 // Its task has yet to take it off the table, but its client has been told of the end.
                 if core.machine.is_over() {
@@ -265,6 +334,7 @@ impl<A: Application> Engine<A> {
                     revision: shared.revision,
                     transport: core.machine.transport(),
                     upgrading: core.machine.is_upgrading(),
+                    secure: shared.handshake.secure(),
                 };
                 drop(core);
                 found = Some(shared);
@@ -285,7 +355,7 @@ impl<A: Application> Engine<A> {
         match (accepted, found) {
             (Accepted::Handshake { revision, transport, b64, jsonp }, _) => {
                 answering.jsonp = jsonp;
-                self.open(parts, revision, transport, b64, answering).await
+                self.open(parts, secure, revision, transport, b64, answering).await
             }
             (Accepted::Poll, Some(shared)) => {
                 answering.jsonp = query.jsonp().ok().flatten();
@@ -307,19 +377,127 @@ impl<A: Application> Engine<A> {
         }
     }
 
-    fn check_origin(&self, parts: &Parts, origin: Option<&[u8]>) -> Result<(), OriginRefusal> {
-        let result =
-            self.origins.check(origin, authority(parts), is_secure(parts), text(&parts.headers, "sec-fetch-site"));
+    fn check_origin(&self, parts: &Parts, origin: Option<&[u8]>, secure: bool) -> Result<(), OriginRefusal> {
+        let result = self.origins.check(origin, authority(parts), secure, text(&parts.headers, "sec-fetch-site"));
         if result.is_err() {
-            self.counters.origin_refused.fetch_add(1, Ordering::Relaxed);
+            self.counters().origin_refused.add();
         }
         result
+    }
+
+    /// Whether the client used TLS: towards our own listener, or towards a trusted proxy that says so.
+    pub(crate) fn is_secure(&self, parts: &Parts) -> bool {
+        let proxies = &self.options.trusted_proxies;
+        let name = proxies.header_in_use().proto_name();
+        if parts.headers.contains_key(name)
+            && let Some(peer) = self.peer_of(parts)
+            && let Some(secure) = proxies.secure(peer.ip(), values(&parts.headers, name))
+        {
+            return secure;
+        }
+        parts.extensions.get::<Secure>().is_some()
+    }
+
+    /// The address of the client, seen through trusted proxies.
+    fn client_ip(&self, parts: &Parts) -> Option<IpAddr> {
+        let proxies = &self.options.trusted_proxies;
+        let peer = self.peer_of(parts)?.ip();
+        Some(proxies.client(peer, values(&parts.headers, proxies.header_in_use().name())))
+    }
+
+    /// Whom a handshake is counted for. A proxy that does not name its client is not taken for one.
+    fn place_of(&self, parts: &Parts) -> Place {
+        let proxies = &self.options.trusted_proxies;
+        Place::of(self.client_ip(parts).filter(|address| !proxies.trusts(*address)))
+    }
+
+    /// Whether a request comes from where its session was opened, as far as that was asked for.
+    fn is_bound(&self, handshake: &Handshake, parts: &Parts) -> bool {
+        let Some(binding) = &self.options.binding else { return true };
+        let opened_from = handshake.client_ip(&self.options.trusted_proxies);
+        let address = || Place::of(opened_from) == Place::of(self.client_ip(parts));
+        let certificate =
+            || handshake.peer_certificate() == parts.extensions.get::<PeerCertificate>().map(|shown| &*shown.0);
+        let cookie = |name: &str| {
+            let opened_with = handshake.headers().filter(|(key, _)| *key == "cookie").map(|(_, value)| value);
+            let comes_with = values(&parts.headers, COOKIE.as_str()).into_iter();
+            same_secret(cookie_of(opened_with, name), cookie_of(comes_with, name))
+        };
+        (!binding.address || address())
+            && (!binding.certificate || certificate())
+            && binding.cookie.as_deref().is_none_or(cookie)
+    }
+
+    /// Asks a hook, for a while. Whatever it does costs this handshake and nothing else.
+    async fn ask<T>(
+        &self,
+        hook: impl FnOnce() -> HookFuture<Result<(), T>>,
+        refuse: impl FnOnce(T) -> Response<Bytes>,
+        panicked: impl FnOnce() -> Response<Bytes>,
+    ) -> Result<(), Response<Bytes>> {
+        let asked = async {
+            let mut future = catch_unwind(AssertUnwindSafe(hook)).map_err(drop)?;
+            std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+                Ok(poll) => poll.map(Ok),
+                Err(_) => Poll::Ready(Err(())),
+            })
+            .await
+        };
+        match tokio::time::timeout(self.options.limits().hook_timeout, asked).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(refusal))) => Err(refuse(refusal)),
+            Ok(Err(())) => {
+                self.counters().hook_panics.add();
+                tracing::error!("a handshake hook panicked; the handshake is refused");
+                Err(panicked())
+            }
+            Err(_) => {
+                self.counters().hook_timeouts.add();
+                Err(self.unavailable("the handshake hook did not answer in time", "hook_timeout"))
+            }
+        }
+    }
+
+    /// Asks the hooks whether a session may be opened.
+    async fn ask_hooks(
+        &self,
+        parts: &Parts,
+        handshake: &Handshake,
+        place: Place,
+        is_upgrade: bool,
+        headers: &HeaderMap,
+    ) -> Result<(), Response<Bytes>> {
+        if self.options.challenge.is_none() && self.options.allow_request.is_none() {
+            return Ok(());
+        }
+        let _going_on = self.door.handshake(place).map_err(|denied| self.denied(denied))?;
+        let panicked = || {
+            let refusal = Refusal::BadRequest(BadRequest::MiddlewareFailure);
+            self.refuse(parts, is_upgrade, &refusal, headers.clone())
+        };
+        if let Some(hook) = &self.options.challenge {
+            let refuse = |mut response: Response<Bytes>| {
+                self.counters().challenged.add();
+                if !response.status().is_client_error() {
+                    *response.status_mut() = StatusCode::FORBIDDEN;
+                }
+                let response = with_headers(response, headers.clone());
+                if is_upgrade { close_after(response) } else { response }
+            };
+            self.ask(|| hook(handshake), refuse, panicked).await?;
+        }
+        if let Some(hook) = &self.options.allow_request {
+            let refuse = |message| self.refuse(parts, is_upgrade, &Refusal::forbidden(message), headers.clone());
+            self.ask(|| hook(handshake), refuse, panicked).await?;
+        }
+        Ok(())
     }
 
     /// Opens a session: on polling this is the answer with the open packet, on WebSocket the 101.
     async fn open(
         self: Arc<Self>,
         parts: Parts,
+        secure: bool,
         revision: Revision,
         transport: Transport,
         b64: bool,
@@ -334,18 +512,17 @@ impl<A: Application> Engine<A> {
         } else {
             None
         };
-        let handshake = Handshake::new(&parts, self.peer_of(&parts), is_secure(&parts));
-        if let Some(hook) = &self.options.allow_request {
-            match tokio::time::timeout(self.options.limits().hook_timeout, hook(&handshake)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(message)) => {
-                    return self.refuse(&parts, is_upgrade, &Refusal::forbidden(message), answering.headers);
-                }
-                Err(_) => return self.unavailable("the handshake hook did not answer in time"),
-            }
+        let mut opening = match self.admit(self.place_of(&parts)) {
+            Ok(opening) => opening,
+            Err(denied) => return self.denied(denied),
+        };
+        let handshake = Handshake::new(&parts, self.peer_of(&parts), secure);
+        let asked = self.ask_hooks(&parts, &handshake, opening.place, is_upgrade, &answering.headers);
+        if let Err(response) = asked.await {
+            return response;
         }
-        if !self.reserve() {
-            return self.unavailable("no session can be opened now");
+        if !opening.reserve() {
+            return self.unavailable("no session can be opened now", "max_sessions");
         }
         self.header_hooks(&mut answering.headers, &handshake, true);
         let sid = Sid::random();
@@ -356,7 +533,6 @@ impl<A: Application> Engine<A> {
             ping_timeout: self.machine.ping_timeout,
             max_payload: Some(self.options.limits().max_payload as u64),
         };
-        let secure = handshake.secure();
         let machine = Machine::open(
             std_now(),
             self.machine.clone(),
@@ -366,10 +542,11 @@ impl<A: Application> Engine<A> {
             open.packet(),
             self.options.initial_packet.clone(),
         );
-        let shared = Shared::new(sid, handshake, machine, self.options.limits().send_queue_bytes);
+        let shared = Shared::new(sid, handshake, opening.place, machine, self.options.limits().send_queue_bytes);
         if let Some(accepted) = accepted {
             return upgrade::accept(parts, accepted, answering.headers, self.clone(), move |engine, link| {
-                let Some(link) = link else { return engine.release() };
+                let Some(link) = link else { return };
+                opening.keep();
                 engine.insert(&shared, false);
                 tokio::spawn(Driver::new(engine, Session(shared), Some(link)));
             });
@@ -380,6 +557,7 @@ impl<A: Application> Engine<A> {
             // Hooks may have set cookies of their own.
             answering.headers.append(SET_COOKIE, value);
         }
+        opening.keep();
         self.insert(&shared, true);
         let answer = {
             let mut core = shared.lock();
@@ -467,13 +645,15 @@ impl<A: Application> Engine<A> {
         let body = match body {
             Ok(body) => body,
             Err(BodyError::TooLarge) => {
-                self.counters.oversize.fetch_add(1, Ordering::Relaxed);
+                self.counters().oversize.add();
                 guard.done();
-                return close_after(with_headers(empty(StatusCode::PAYLOAD_TOO_LARGE), answering.headers));
+                let response = with_headers(empty(StatusCode::PAYLOAD_TOO_LARGE), answering.headers);
+                return limited(close_after(response), "max_payload");
             }
             Err(BodyError::TooSlow) => {
                 guard.failed(CloseReason::TransportError("the body came too slowly"));
-                return close_after(with_headers(empty(StatusCode::REQUEST_TIMEOUT), answering.headers));
+                let response = with_headers(empty(StatusCode::REQUEST_TIMEOUT), answering.headers);
+                return limited(close_after(response), "body_timeout");
             }
             Err(BodyError::Broken) => {
                 guard.failed(CloseReason::TransportError("data request connection closed prematurely"));
@@ -580,8 +760,12 @@ impl<A: Application> Engine<A> {
         refusal: &Refusal,
         headers: HeaderMap,
     ) -> Response<Bytes> {
-        self.counters.refused.fetch_add(1, Ordering::Relaxed);
-        let remote_addr = self.peer_of(parts);
+        self.counters().refused.add();
+        match refusal {
+            Refusal::UnknownSid => self.counters().unknown_sids.add(),
+            Refusal::BadRequest(BadRequest::Downgrade) => self.counters().insecure_refused.add(),
+            _ => {}
+        }
         tracing::debug!(code = refusal.code(), context = refusal.context(), "request refused");
         if let Some(hook) = &self.options.on_refused {
             let refused = RefusedRequest {
@@ -589,7 +773,9 @@ impl<A: Application> Engine<A> {
                 code: Some(refusal.code()),
                 message: refusal.message(),
                 context: refusal.context(),
-                remote_addr,
+                limit: None,
+                remote_addr: self.peer_of(parts),
+                client_ip: self.client_ip(parts),
             };
             hook(&refused);
         }
@@ -608,11 +794,29 @@ impl<A: Application> Engine<A> {
         response
     }
 
-    fn unavailable(&self, why: &'static str) -> Response<Bytes> {
-        self.counters.refused.fetch_add(1, Ordering::Relaxed);
-        let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, why);
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-        close_after(response)
+    fn unavailable(&self, why: &'static str, limit: &'static str) -> Response<Bytes> {
+        self.counters().refused.add();
+        later(StatusCode::SERVICE_UNAVAILABLE, why, limit, RETRY)
+    }
+
+    /// The answer to a handshake that found no place.
+    fn denied(&self, denied: Denied) -> Response<Bytes> {
+        self.counters().refused.add();
+        if denied.own {
+            self.counters().address_refused.add();
+        }
+        let (status, why) = if denied.own {
+            (StatusCode::TOO_MANY_REQUESTS, "too many sessions from this address")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "too many handshakes")
+        };
+        later(status, why, denied.limit, denied.retry_after)
+    }
+
+    /// Takes a place among the sessions of an address, before anything waits.
+    fn admit(self: &Arc<Self>, place: Place) -> Result<Opening<A>, Denied> {
+        let place = self.door.open(place)?;
+        Ok(Opening { engine: self.clone(), place, stage: Stage::Admitted })
     }
 
     fn header_hooks(&self, headers: &mut HeaderMap, handshake: &Handshake, first: bool) {
@@ -628,6 +832,47 @@ impl<A: Application> Engine<A> {
         match &self.options.peer_addr {
             Some(hook) => hook(&parts.extensions),
             None => parts.extensions.get::<PeerAddr>().map(|peer| peer.0),
+        }
+    }
+}
+
+/// A session that is being opened. Dropping it gives its places back.
+struct Opening<A: Application> {
+    engine: Arc<Engine<A>>,
+    place: Place,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It has a place among the sessions of its address.
+    Admitted,
+    /// It has one among all sessions, too.
+    Reserved,
+    /// It exists, and gives them back when it ends.
+    Kept,
+}
+
+impl<A: Application> Opening<A> {
+    fn reserve(&mut self) -> bool {
+        let reserved = self.engine.reserve();
+        if reserved {
+            self.stage = Stage::Reserved;
+        }
+        reserved
+    }
+
+    fn keep(&mut self) {
+        self.stage = Stage::Kept;
+    }
+}
+
+impl<A: Application> Drop for Opening<A> {
+    fn drop(&mut self) {
+        match self.stage {
+            Stage::Admitted => self.engine.door.close(self.place),
+            Stage::Reserved => self.engine.release(self.place),
+            Stage::Kept => {}
         }
     }
 }
@@ -776,8 +1021,30 @@ pub(crate) fn authority(parts: &Parts) -> Option<&str> {
     }
 }
 
-fn is_secure(parts: &Parts) -> bool {
-    parts.extensions.get::<Secure>().is_some() || parts.uri.scheme_str() == Some("https")
+/// All values of a header.
+fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
+    headers.get_all(name).iter().map(HeaderValue::as_bytes).collect()
+}
+
+/// When to come again, where nothing is known about it.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// An answer to somebody who may come again, on another connection.
+fn later(status: StatusCode, why: &'static str, limit: &'static str, retry_after: Duration) -> Response<Bytes> {
+    let mut response = plain(status, why);
+    let seconds = (retry_after.as_millis() as u64).div_ceil(1_000).max(1);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    limited(close_after(response), limit)
+}
+
+/// Says which limit made this the answer.
+fn limited(mut response: Response<Bytes>, limit: &'static str) -> Response<Bytes> {
+    response.extensions_mut().insert(Limit(limit));
+    response
+}
+
+fn wrong_host() -> Response<Bytes> {
+    plain(StatusCode::MISDIRECTED_REQUEST, "the Host header does not name this server")
 }
 
 /// The value of a header, if it is visible ASCII.

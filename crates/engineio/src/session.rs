@@ -12,6 +12,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use engineio_proto::{
     Frame, Revision, Transport,
+    gate::Place,
     payload::EncodedPayload,
     session::{self as machine, Block, CloseReason, Ticket},
 };
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) sid: Sid,
     pub(crate) revision: Revision,
     pub(crate) handshake: Handshake,
+    /// The place that it takes among the sessions of its client's address.
+    pub(crate) place: Place,
     send_queue_bytes: usize,
     /// Guards the machine and the hand-over slots between HTTP requests and the session's task.
     core: Mutex<Core>,
@@ -231,7 +234,13 @@ impl fmt::Debug for Session {
 }
 
 impl Shared {
-    pub(crate) fn new(sid: Sid, handshake: Handshake, machine: machine::Session, send_queue_bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(
+        sid: Sid,
+        handshake: Handshake,
+        place: Place,
+        machine: machine::Session,
+        send_queue_bytes: usize,
+    ) -> Arc<Self> {
         let revision = machine.revision();
         let core = Core {
             machine,
@@ -247,7 +256,7 @@ impl Shared {
             task_gone: false,
             drained: Vec::new(),
         };
-        Arc::new(Self { sid, revision, handshake, send_queue_bytes, core: Mutex::new(core) })
+        Arc::new(Self { sid, revision, handshake, place, send_queue_bytes, core: Mutex::new(core) })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {

@@ -22,7 +22,10 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::{guarded::Guarded, link::Io};
+use crate::{
+    guarded::Guarded,
+    link::{Io, Taken},
+};
 
 /// The certificate, its key and what else TLS needs. Cloning it is cheap; clones share the certificate, so one that is kept
 /// can [`reload`](Self::reload) what a running server uses.
@@ -235,7 +238,8 @@ fn parse(certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, TlsError> {
 }
 
 /// The stream under one of our connections over TLS, and what was read from it already.
-pub(crate) fn unwrap(upgraded: Upgraded) -> Result<(Io, Vec<u8>), Upgraded> {
+pub(crate) fn unwrap(upgraded: Upgraded) -> Result<Taken, Upgraded> {
     let parts = upgraded.downcast::<TokioIo<Guarded<TlsStream<TcpStream>>>>()?;
-    Ok((Io::Other(Box::new(parts.io.into_inner().into_inner())), parts.read_buf.to_vec()))
+    let (stream, line) = parts.io.into_inner().into_parts();
+    Ok((Io::Other(Box::new(stream)), parts.read_buf.to_vec(), line))
 }

@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use crate::{
     Application,
     guarded::Guarded,
-    link::{Io, SocketLink},
+    link::{Io, SocketLink, Taken},
     server::Engine,
     service::{empty, has_body, names_upgrade, with_headers},
 };
@@ -170,19 +170,22 @@ fn take<A: Application>(
         decoder = decoder.with_deflate(agreement.inflater(Role::Server));
         deflater = agreement.deflater(Role::Server, options);
     }
-    let (io, leftover) = unwrap(upgraded);
-    SocketLink::new(io, leftover, decoder, deflater, revision, b64)
+    let (io, leftover, line) = unwrap(upgraded);
+    SocketLink::new(io, leftover, decoder, deflater, revision, b64, line)
 }
 
 /// The stream itself where it is a plain TCP stream under one of the HTTP servers that we know, and what was read from it
 /// already. The bytes are copied: they are a slice of the server's read buffer.
-fn unwrap(upgraded: Upgraded) -> (Io, Vec<u8>) {
+fn unwrap(upgraded: Upgraded) -> Taken {
     let upgraded = match upgraded.downcast::<TokioIo<Guarded<TcpStream>>>() {
-        Ok(parts) => return (tcp(parts.io.into_inner().into_inner()), parts.read_buf.to_vec()),
+        Ok(parts) => {
+            let (stream, line) = parts.io.into_inner().into_parts();
+            return (tcp(stream), parts.read_buf.to_vec(), line);
+        }
         Err(upgraded) => upgraded,
     };
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => return (tcp(parts.io.into_inner()), parts.read_buf.to_vec()),
+        Ok(parts) => return (tcp(parts.io.into_inner()), parts.read_buf.to_vec(), None),
         Err(upgraded) => upgraded,
     };
     #[cfg(feature = "tls")]
@@ -191,8 +194,8 @@ fn unwrap(upgraded: Upgraded) -> (Io, Vec<u8>) {
         Err(upgraded) => upgraded,
     };
     match hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => (tcp(parts.io.into_inner()), parts.read_buf.to_vec()),
-        Err(upgraded) => (Io::Other(Box::new(TokioIo::new(upgraded))), Vec::new()),
+        Ok(parts) => (tcp(parts.io.into_inner()), parts.read_buf.to_vec(), None),
+        Err(upgraded) => (Io::Other(Box::new(TokioIo::new(upgraded))), Vec::new(), None),
     }
 }
 

@@ -378,3 +378,105 @@ fn what_is_no_certificate_is_refused_in_words() {
         assert!(error.contains(words), "{error}");
     }
 }
+
+#[tokio::test]
+async fn what_came_over_tls_says_so_and_failed_handshakes_are_counted() {
+    let mut world = World::new(Limits::default()).await;
+    // A client that does not trust the certificate, and one that speaks no TLS.
+    let trusted = std::mem::replace(&mut world.certificates, RootCertStore::empty());
+    assert!(world.connect(&["http/1.1"]).await.is_err());
+    world.certificates = trusted;
+    let mut plain = Client::new(TcpStream::connect(world.addr).await.expect("a connection"));
+    plain.raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let mut answer = Vec::new();
+    let _ = plain.stream.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    // TLS 1.1 gets a fatal alert.
+    let mut old = Client::new(TcpStream::connect(world.addr).await.expect("a connection"));
+    let mut hello = b"\x16\x03\x01\x00\x2f\x01\x00\x00\x2b\x03\x02".to_vec();
+    hello.extend([7; 32]);
+    hello.extend(b"\x00\x00\x04\xc0\x13\x00\x2f\x01\x00");
+    old.raw(&hello).await;
+    let mut answer = Vec::new();
+    let _ = old.stream.read_to_end(&mut answer).await;
+    assert!(answer.starts_with(b"\x15\x03\x03\x00\x02\x02") && answer.len() == 7, "{answer:?}");
+    wait_for(&world, |stats| stats.tls_failed == 3 && stats.connections == 0).await;
+
+    let mut client = world.http1().await;
+    let open = client.get("EIO=4&transport=polling").await;
+    let sid = sid_of(&open.body);
+    assert!(world.seen.session().handshake().secure());
+    assert_eq!(world.seen.session().handshake().peer_certificate(), None);
+    // No downgrade: the same server without TLS knows the session and refuses to go on with it.
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let server = world.server.clone();
+    tokio::spawn(async move { server.serve_stream(far, None).await });
+    let refused = Client::new(near).get(&format!("EIO=4&transport=polling&sid={sid}")).await;
+    assert_eq!((refused.status, refused.body.as_str()), (400, r#"{"code":3,"message":"Bad request"}"#));
+}
+
+async fn wait_for(world: &World, is: impl Fn(&engineio::Stats) -> bool) {
+    let waiting = async {
+        while !is(&world.server.stats()) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let done = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+    assert!(done.is_ok(), "{:?}", world.server.stats());
+}
+
+#[test]
+fn every_cipher_is_forward_secret_and_authenticated() {
+    for suite in &rustls::crypto::ring::default_provider().cipher_suites {
+        let name = format!("{:?}", suite.suite());
+        let forward_secret = name.starts_with("TLS13_") || name.starts_with("TLS_ECDHE_");
+        let authenticated = name.contains("_GCM_") || name.contains("POLY1305");
+        assert!(forward_secret && authenticated, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn handshakes_of_tls_are_limited_in_number() {
+    let mut limits = Limits::default();
+    limits.max_handshakes = 1;
+    let world = World::new(limits).await;
+    // One that says nothing keeps the only place; the next one is closed at once.
+    let silent = TcpStream::connect(world.addr).await.expect("a connection");
+    wait_for(&world, |stats| stats.handshakes == 1).await;
+    assert!(world.connect(&["http/1.1"]).await.is_err());
+    assert_eq!(world.server.stats().connections_refused, 1);
+    drop(silent);
+    wait_for(&world, |stats| stats.handshakes == 0).await;
+    assert_eq!(world.http1().await.get("EIO=4&transport=polling").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stream_of_http2_whose_client_takes_no_answer_ends_the_connection() {
+    let mut limits = Limits::default();
+    limits.write_timeout = Duration::from_millis(300);
+    let world = World::new(limits).await;
+    let stream = world.connect(&["h2"]).await.expect("a connection");
+    // A window of one byte per stream: the rest of every answer waits.
+    let (client, connection) =
+        h2::client::Builder::new().initial_window_size(1).handshake::<_, Bytes>(stream).await.expect("HTTP/2");
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await.expect("a connection");
+    let (response, _) = client.send_request(get("/engine.io/?EIO=4&transport=polling"), true).expect("a stream");
+    let response = response.await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::OK);
+    let ended = tokio::time::timeout(Duration::from_secs(60), connection).await;
+    assert!(ended.is_ok(), "the connection goes on");
+    wait_for(&world, |stats| stats.stalled_writes == 1 && stats.connections == 0).await;
+    drop(response);
+}
+
+#[tokio::test]
+async fn o12_a_connect_from_a_foreign_page_is_refused() {
+    let world = World::new(Limits::default()).await;
+    let mut client = world.http2().await;
+    let mut request = connect("EIO=4&transport=websocket", "13", "websocket");
+    request.headers_mut().insert("origin", "https://evil.example".parse().expect("a value"));
+    let (response, _) = client.send_request(request, false).expect("a stream");
+    assert_eq!(response.await.expect("an answer").status(), StatusCode::FORBIDDEN);
+    assert_eq!((world.server.sessions(), world.server.stats().origin_refused), (0, 1));
+}

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use engineio::{Cookie, Cors, DeflateOptions, InvalidOption, Origins, RefusedRequest, Transport, TrustedProxies};
-use http::HeaderMap;
+use engineio::{
+    AddressLimits, Cookie, Cors, DeflateOptions, Hosts, Hsts, InvalidOption, Origins, RefusedConnection,
+    RefusedRequest, RequireTls, SessionBinding, TrafficLimits, Transport, TrustedProxies,
+};
+use http::{HeaderMap, Response};
 use socketio_adapter::cluster::{Bus, ClusterOptions};
 use socketio_core::{MissingState, Rejection, StateMap};
 use socketio_proto::AnyParser;
@@ -197,11 +200,12 @@ impl Builder {
         self
     }
 
-    /// The proxies whose word about a client's address counts, for [`Handshake::client_ip`](crate::Handshake::client_ip) and
-    /// [`ClientIp`](crate::ClientIp). Default: none.
+    /// The proxies whose word about a client counts: its address, for [`Handshake::client_ip`](crate::Handshake::client_ip),
+    /// [`ClientIp`](crate::ClientIp) and the [limits for addresses](Self::limit_addresses), and whether it used TLS. Default:
+    /// none.
     pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
-        self.trusted_proxies = proxies;
-        self
+        self.trusted_proxies = proxies.clone();
+        self.engine(|engine| engine.trusted_proxies(proxies))
     }
 
     /// Lets clients that lose their connection for a while come back to their socket: its id, rooms and data, and the events
@@ -274,7 +278,7 @@ impl Builder {
         self.engine(|engine| engine.poll_hold(longest))
     }
 
-    /// The most TCP connections of the stand-alone listener. Default: 1,000,000.
+    /// The most TCP connections of the stand-alone listener, WebSockets included. Default: 1,000,000.
     pub fn max_connections(self, most: usize) -> Self {
         self.engine(|engine| engine.max_connections(most))
     }
@@ -297,6 +301,46 @@ impl Builder {
         self.engine(|engine| engine.loopback_hosts_only(only))
     }
 
+    /// The names under which the server may be asked for; others get status 421. Default: all. Wins over
+    /// [`loopback_hosts_only`](Self::loopback_hosts_only).
+    pub fn hosts(self, hosts: Hosts) -> Self {
+        self.engine(|engine| engine.hosts(hosts))
+    }
+
+    /// Serves clients over TLS only: requests without are refused or redirected. Behind a proxy that ends TLS, it has to be one
+    /// of the [`trusted_proxies`](Self::trusted_proxies). Default: `None`, however a session that was opened over TLS never goes
+    /// on without.
+    pub fn require_tls(self, rule: impl Into<Option<RequireTls>>) -> Self {
+        self.engine(|engine| engine.require_tls(rule))
+    }
+
+    /// The header `Strict-Transport-Security` on every answer over TLS. Default: none.
+    pub fn hsts(self, hsts: impl Into<Option<Hsts>>) -> Self {
+        self.engine(|engine| engine.hsts(hsts))
+    }
+
+    /// Whether every answer has the headers that keep it from being anything but what it is: `X-Content-Type-Options`,
+    /// `X-Frame-Options`, `Referrer-Policy` and a `Content-Security-Policy` that allows nothing. Default: `false`.
+    pub fn security_headers(self, add: bool) -> Self {
+        self.engine(|engine| engine.security_headers(add))
+    }
+
+    /// What a session is bound to besides its id: the client's address, a cookie, its certificate. Default: nothing.
+    pub fn session_binding(self, binding: impl Into<Option<SessionBinding>>) -> Self {
+        self.engine(|engine| engine.session_binding(binding))
+    }
+
+    /// How many connections and sessions one address may have, and how fast it may open them. Default: no limit; a good one is
+    /// `AddressLimits::default()`. Behind a proxy it takes [`trusted_proxies`](Self::trusted_proxies), too, or everybody is one.
+    pub fn limit_addresses(self, limits: impl Into<Option<AddressLimits>>) -> Self {
+        self.engine(|engine| engine.limit_addresses(limits))
+    }
+
+    /// How much one connection may send. Default: no limit; a good one is `TrafficLimits::default()`.
+    pub fn limit_traffic(self, limits: impl Into<Option<TrafficLimits>>) -> Self {
+        self.engine(|engine| engine.limit_traffic(limits))
+    }
+
     /// The cookie for load balancers with sticky sessions. Default: none. Node: `cookie`.
     pub fn cookie(self, cookie: Cookie) -> Self {
         self.engine(|engine| engine.cookie(cookie))
@@ -310,6 +354,17 @@ impl Builder {
     /// Compresses answers to polls from this many bytes on; `None` never does. Default: 1,024. Node: `httpCompression`.
     pub fn http_compression(self, threshold: Option<usize>) -> Self {
         self.engine(|engine| engine.http_compression(threshold))
+    }
+
+    /// Answers the request that would open a session with something else: a question that proves a person behind it (CAPTCHA),
+    /// a proof of work. `Ok` lets it pass; an answer whose status is not 4xx is sent with 403. Asked before
+    /// [`allow_request`](Self::allow_request).
+    pub fn challenge<F, Fut>(self, hook: F) -> Self
+    where
+        F: Fn(&engineio::Handshake) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Response<bytes::Bytes>>> + Send + 'static,
+    {
+        self.engine(|engine| engine.challenge(hook))
     }
 
     /// Decides, from the request that opens it, whether a session may be opened. Node: `allowRequest`.
@@ -335,6 +390,12 @@ impl Builder {
     pub fn on_refused(mut self, hook: impl Fn(&RefusedRequest<'_>) + Send + Sync + 'static) -> Self {
         self.on_refused = Some(Arc::new(hook));
         self
+    }
+
+    /// Sees every connection of `listen` that ended before there was a request on it: limits, TLS, no HTTP. Be short: it runs
+    /// on the task that accepts.
+    pub fn on_connection_refused(self, hook: impl Fn(&RefusedConnection) + Send + Sync + 'static) -> Self {
+        self.engine(|engine| engine.on_connection_refused(hook))
     }
 
     /// Where the peer's address is found when another HTTP server runs the service.

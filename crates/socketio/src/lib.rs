@@ -105,8 +105,9 @@ pub use stats::Stats;
 #[doc(no_inline)]
 pub use bytes::Bytes;
 pub use engineio::{
-    CloseReason, Cookie, Cors, DeflateOptions, EngineBody, ForwardedHeader, InvalidOption, InvalidProxy, NotFound,
-    Origins, PeerAddr, RefusedRequest, Revision, Secure, Session, Transport, TrustedProxies,
+    AddressLimits, CloseReason, Cookie, Cors, DeflateOptions, EngineBody, ForwardedHeader, Hosts, Hsts, InvalidOption,
+    InvalidProxy, NotFound, Origins, OverRate, PeerAddr, PeerCertificate, Rate, RefusedConnection, RefusedRequest,
+    RequireTls, Revision, Secure, Session, SessionBinding, TrafficLimits, Transport, TrustedProxies,
 };
 #[cfg(feature = "tls")]
 pub use engineio::{Tls, TlsError};

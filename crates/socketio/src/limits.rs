@@ -97,6 +97,8 @@ limits! {
         max_header_bytes: usize,
         /// The most headers of a request. Default: 100.
         max_headers: usize,
+        /// The most handshakes at once: of TLS at `listen_tls`, and of sessions whose hook is asked. Default: 1,024.
+        max_handshakes: usize,
         /// The most polling sessions whose clients have not come back yet. Default: 10,000; the oldest gives way.
         max_pending_sessions: usize,
         /// The most sessions of one server. Default: 1,000,000.

@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use socketio::{Cookie, Data, DeflateOptions, HandlerError, Limits, Namespace, RecoveryOptions, Socket, SocketIo};
+use socketio::{
+    AddressLimits, Cookie, Data, DeflateOptions, HandlerError, Limits, Namespace, RecoveryOptions, Socket, SocketIo,
+    TrafficLimits,
+};
 use socketio_proto::{INVALID_NAMESPACE, JOIN_TIMEOUT, TOO_MANY_NAMESPACES};
 use support::{Client, serve};
 
@@ -77,6 +80,8 @@ fn every_option_is_on_its_page() {
 fn every_limit_is_on_its_page_with_its_default() {
     let page = read("docs/options.md");
     check(&page, "Limits", &format!("{:#?}", Limits::default()));
+    let rates = format!("{:#?}\n{:#?}", AddressLimits::default(), TrafficLimits::default());
+    check(&page, "Rates", &rates);
     check(&page, "Recovery", &format!("{:#?}", RecoveryOptions::default()));
     check(&page, "Cookie and compression", &format!("{:#?}\n{:#?}", Cookie::default(), DeflateOptions::default()));
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Limits;
+use crate::{Limits, rate::TrafficLimits};
 
 /// The options that every session of a server shares.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct Config {
     pub poll_hold: Option<Duration>,
     /// How long a polling session that was closed waits for the poll that tells the client. Default: 30 s, as Node.
     pub close_grace: Duration,
+    /// How much a client may send. Default: no limit.
+    pub traffic: Option<TrafficLimits>,
     /// The bounds.
     pub limits: Limits,
 }
@@ -32,6 +34,7 @@ impl Default for Config {
             upgrade_timeout: Duration::from_secs(10),
             poll_hold: None,
             close_grace: Duration::from_secs(30),
+            traffic: None,
             limits: Limits::default(),
         }
     }

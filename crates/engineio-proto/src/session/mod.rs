@@ -33,12 +33,15 @@ use crate::{
     Batch, Frame, Revision, Transport,
     packet::{Data, Packet, PacketKind},
     payload::{EncodedPayload, OutPacket, encode_payload},
+    rate::{Meter, OverRate},
 };
 
 /// A poll is released with a noop at most this often while an upgrade is on. Node: 100 ms.
 const NOOP_GAP: Duration = Duration::from_millis(100);
 /// The shortest time that an empty poll of a client which did not ask for short polling is held.
 const STOCK_HOLD: Duration = Duration::from_secs(1);
+/// A client that sends too much is not read for so long at least: shorter pauses cost more than what they keep away.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// A client that probes again and again is up to something.
 const MAX_PROBES: u8 = 3;
 
@@ -103,6 +106,15 @@ pub struct Session {
     pong_queued: bool,
     /// An Engine.IO 4 ping has not left yet, so nothing that comes can be its answer.
     ping_queued: bool,
+    /// What the client has sent, where that is limited.
+    traffic: Option<Box<Traffic>>,
+}
+
+#[derive(Debug)]
+struct Traffic {
+    meter: Meter,
+    /// It is not read until then.
+    paused: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,6 +245,7 @@ impl Session {
             Transport::WebSocket | Transport::WebTransport => Carrier::Socket { close_sent: false },
         };
         let heartbeat = Heartbeat::new(now, revision, config.ping_interval, config.ping_timeout);
+        let traffic = config.traffic.as_ref().map(|limits| Traffic { meter: Meter::new(limits, now), paused: None });
         let mut session = Self {
             config,
             revision,
@@ -245,6 +258,7 @@ impl Session {
             blocked: None,
             pong_queued: false,
             ping_queued: false,
+            traffic: traffic.map(Box::new),
         };
         session.outbox.push(open_packet);
         if let Some(frame) = initial {
@@ -433,6 +447,26 @@ impl Session {
         self.end(reason);
     }
 
+    /// Something of so many bytes came: a packet, or a control frame of a WebSocket. Returns whether the client is to be read
+    /// no further for now: it has sent more than it may, and [`Session::deadline`] tells when it may go on.
+    pub fn on_traffic(&mut self, now: Instant, bytes: usize) -> bool {
+        let (Some(traffic), Some(limits)) = (&mut self.traffic, &self.config.traffic) else { return false };
+        let wait = traffic.meter.count(limits, now, bytes);
+        if wait.is_zero() {
+            return false;
+        }
+        match limits.over {
+            OverRate::Delay => traffic.paused = Some(now + wait.max(SHORTEST_PAUSE)),
+            OverRate::Disconnect => self.end(CloseReason::TransportError("rate limit")),
+        }
+        true
+    }
+
+    /// Whether the client is not to be read now, because it has sent more than it may.
+    pub fn is_paused(&self) -> bool {
+        self.traffic.as_ref().is_some_and(|traffic| traffic.paused.is_some())
+    }
+
     /// The application takes messages again (`false`) or no more (`true`). The peer's ping deadline stands still while it
     /// is not read.
     pub fn set_blocked(&mut self, now: Instant, blocked: bool) {
@@ -453,6 +487,12 @@ impl Session {
             Phase::Open | Phase::Draining { .. } => {}
             Phase::Ending(_) | Phase::Ended(_) => return,
         }
+        if let Some(traffic) = &mut self.traffic
+            && traffic.paused.is_some_and(|until| until <= now)
+        {
+            traffic.paused = None;
+            self.heartbeat.on_unblocked(now, self.config.ping_timeout);
+        }
         if self.blocked.is_some_and(|since| since + self.config.limits.handler_stall <= now) {
             return self.end(CloseReason::TransportError("handler stall"));
         }
@@ -461,7 +501,7 @@ impl Session {
         {
             return self.end(CloseReason::TransportError("no request after the handshake"));
         }
-        if self.heartbeat.deadline(self.blocked.is_some()).is_some_and(|due| due <= now) {
+        if self.heartbeat.deadline(self.is_unread()).is_some_and(|due| due <= now) {
             match self.heartbeat.on_time(now, self.config.ping_timeout) {
                 Some(Beat::Ping) => {
                     self.ping_queued = true;
@@ -628,8 +668,9 @@ impl Session {
             Carrier::Polling(polling) => (polling.first_activity, self.release_at(polling)),
             Carrier::Socket { .. } => (None, None),
         };
-        let heartbeat = self.heartbeat.deadline(self.blocked.is_some());
-        [give_up, stall, candidate, first_activity, hold, heartbeat].into_iter().flatten().min()
+        let heartbeat = self.heartbeat.deadline(self.is_unread());
+        let pause = self.traffic.as_ref().and_then(|traffic| traffic.paused);
+        [give_up, stall, candidate, first_activity, hold, heartbeat, pause].into_iter().flatten().min()
     }
 
     /// The transport that carries the session.
@@ -702,6 +743,11 @@ impl Session {
     /// Whether nothing may be fed any more.
     pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Ending(_) | Phase::Ended(_))
+    }
+
+    /// Whether nobody listens to the client now, so that it cannot be blamed for silence.
+    fn is_unread(&self) -> bool {
+        self.blocked.is_some() || self.is_paused()
     }
 
     fn end(&mut self, reason: CloseReason) {

@@ -649,3 +649,56 @@ fn volatile_asks_whether_a_message_would_go_out_at_once() {
     story.send("a");
     assert!(!story.session.is_writable(true));
 }
+
+fn limited(over: OverRate) -> Config {
+    let limits = crate::rate::TrafficLimits {
+        packets: crate::rate::Rate::per_second(10).burst(2),
+        bytes: crate::rate::Rate::per_second(1_000),
+        over,
+    };
+    Config { traffic: Some(limits), ..config() }
+}
+
+#[test]
+fn a_client_that_sends_more_than_it_may_is_read_more_slowly() {
+    let mut story = Story::with(limited(OverRate::Delay), Revision::V4, Transport::WebSocket);
+    assert!(!story.session.on_traffic(story.now, 5));
+    assert!(!story.session.on_traffic(story.now, 5));
+    // The third is one too many: ten per second are one in 100 ms.
+    assert!(story.session.on_traffic(story.now, 5) && story.session.is_paused());
+    assert_eq!(story.session.deadline(), Some(story.now + Duration::from_millis(100)));
+    assert_eq!(story.pass(99), [""; 0]);
+    assert!(story.session.is_paused());
+    assert_eq!(story.pass(1), [""; 0]);
+    assert!(!story.session.is_paused() && story.session.is_open());
+    // A large message is a debt, too, although it is one packet.
+    story.pass(1_000);
+    assert!(story.session.on_traffic(story.now, 3_000));
+    assert_eq!(story.session.deadline(), Some(story.now + Duration::from_secs(2)));
+}
+
+#[test]
+fn a_client_that_is_not_read_is_not_blamed_for_its_silence() {
+    let mut config = limited(OverRate::Delay);
+    config.traffic.as_mut().unwrap().bytes = crate::rate::Rate::per_second(10);
+    let mut story = Story::with(config, Revision::V4, Transport::WebSocket);
+    assert_eq!(story.pass(25_000), ["25000 ws:2"]);
+    // Its pong is behind something for which it pays 100 seconds.
+    assert!(story.session.on_traffic(story.now, 1_010));
+    assert_eq!(story.pass(99_000), [""; 0]);
+    assert!(story.session.is_open());
+    // From then on it has its usual time.
+    assert_eq!(story.pass(20_900), [""; 0]);
+    assert!(story.session.is_open());
+    story.pass(200);
+    assert_eq!(story.session.close_reason(), Some(CloseReason::PingTimeout));
+}
+
+#[test]
+fn a_client_that_sends_more_than_it_may_is_disconnected_where_that_is_asked_for() {
+    let mut story = Story::with(limited(OverRate::Disconnect), Revision::V4, Transport::WebSocket);
+    assert!(!story.session.on_traffic(story.now, 5) && !story.session.on_traffic(story.now, 5));
+    assert!(story.session.on_traffic(story.now, 5));
+    assert_eq!(story.session.close_reason(), Some(CloseReason::TransportError("rate limit")));
+    assert!(!story.session.is_paused());
+}

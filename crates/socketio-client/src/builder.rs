@@ -83,8 +83,7 @@ impl Default for ManagerOptions {
     }
 }
 
-/// Builds a connection and its first socket.
-#[derive(Debug)]
+/// Builds a connection and its first socket. Shown with `{:#?}` it tells its options, but no secrets.
 #[must_use = "nothing happens until `connect`"]
 pub struct ClientBuilder {
     engine: Result<ClientOptions, InvalidClientOption>,
@@ -97,6 +96,11 @@ impl ClientBuilder {
     /// The path of the server. Default: `/socket.io`. Node: `path`.
     pub fn path(self, path: &str) -> Self {
         self.engine(|engine| engine.path(path))
+    }
+
+    /// Whether the path ends in a slash. Default: true. Node: `addTrailingSlash`.
+    pub fn add_trailing_slash(self, add: bool) -> Self {
+        self.engine(|engine| engine.add_trailing_slash(add))
     }
 
     /// Adds a parameter to the query of every request. Node: `query`.
@@ -134,6 +138,48 @@ impl ClientBuilder {
     /// [`ClientOptions::poll_interval`].
     pub fn poll_interval(self, interval: Duration) -> Self {
         self.engine(|engine| engine.poll_interval(Some(interval)))
+    }
+
+    /// The parameter that keeps caches from answering. Default: `t`. Node: `timestampParam`.
+    pub fn timestamp_param(self, name: &str) -> Self {
+        self.engine(|engine| engine.timestamp_param(name))
+    }
+
+    /// Whether requests carry that parameter. Default: those of polling do. Node: `timestampRequests`.
+    pub fn timestamp_requests(self, stamp: bool) -> Self {
+        self.engine(|engine| engine.timestamp_requests(stamp))
+    }
+
+    /// Whether bytes travel as base64, also over WebSocket. Default: false. Node: `forceBase64`.
+    pub fn force_base64(self, force: bool) -> Self {
+        self.engine(|engine| engine.force_base64(force))
+    }
+
+    /// How long one request of polling may take; it must be longer than the server's `pingInterval`. Default: for ever; a
+    /// POST has 30 s in any case. Node: `requestTimeout`.
+    pub fn request_timeout(self, timeout: Duration) -> Self {
+        self.engine(|engine| engine.request_timeout(Some(timeout)))
+    }
+
+    /// The WebSocket subprotocols to offer. Default: none. Node: `protocols`.
+    pub fn protocols<S: Into<String>>(self, protocols: impl IntoIterator<Item = S>) -> Self {
+        self.engine(|engine| engine.protocols(protocols))
+    }
+
+    /// Other options for the requests of one transport. Node: `transportOptions`. See
+    /// [`ClientOptions::transport_options`].
+    pub fn transport_options(
+        self,
+        transport: Transport,
+        change: impl Fn(ClientOptions) -> ClientOptions + Send + Sync + 'static,
+    ) -> Self {
+        self.engine(|engine| engine.transport_options(transport, change))
+    }
+
+    /// The largest WebSocket message and the largest answer to a poll that are taken, in bytes. Default: 16 MiB. Node:
+    /// `maxPayload` of `ws`.
+    pub fn max_inbound_payload(self, bytes: usize) -> Self {
+        self.engine(|engine| engine.max_inbound_payload(bytes))
     }
 
     /// Whether cookies that the server sets are sent back. Default: false. Node: `withCredentials`.
@@ -190,7 +236,7 @@ impl ClientBuilder {
     /// How long opening the connection may take, the answer of a namespace, and the application's `auth`. Default: 20 s.
     /// Node: `timeout`, for the first of these.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.manager.timeout = timeout;
+        self.manager.timeout = timeout.min(LONGEST);
         self.engine(|engine| engine.timeout(timeout))
     }
 
@@ -214,7 +260,7 @@ impl ClientBuilder {
 
     /// The longest delay. Default: 5 s. Node: `reconnectionDelayMax`.
     pub fn reconnection_delay_max(mut self, delay: Duration) -> Self {
-        self.manager.backoff.delay_max = delay;
+        self.manager.backoff.delay_max = delay.min(LONGEST);
         self
     }
 
@@ -408,8 +454,8 @@ impl SocketBuilder {
     /// When the namespace is in use on this connection, or a handler asks for state that is not there.
     pub fn connect_lazy(self) -> Result<Socket, ConnectFailure> {
         let SocketSpec { handlers, states, auth, ack_timeout, retries, buffer, mailbox } = self.spec;
-        for handler in handlers.events.values().flatten() {
-            handler.check(&states)?;
+        for listener in handlers.events.values().flatten() {
+            listener.handler.check(&states)?;
         }
         let options = SocketOptions {
             auth,
@@ -481,9 +527,39 @@ impl Default for SocketSpec {
 
 impl fmt::Debug for SocketSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SocketSpec")
+        f.debug_struct("SocketSpec")
+            .field("auth", &self.auth.as_ref().map(|_| ..))
+            .field("ack_timeout", &self.ack_timeout)
+            .field("retries", &self.retries)
+            .field("buffer", &self.buffer)
+            .field("mailbox", &self.mailbox)
+            .finish_non_exhaustive()
     }
 }
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let manager = &self.manager;
+        f.debug_struct("ClientBuilder")
+            .field("namespace", &self.namespace)
+            .field("reconnection", &manager.reconnection)
+            .field(
+                "reconnection_attempts",
+                &(manager.reconnection_attempts < u32::MAX).then_some(manager.reconnection_attempts),
+            )
+            .field("reconnection_delay", &manager.backoff.delay)
+            .field("reconnection_delay_max", &manager.backoff.delay_max)
+            .field("randomization_factor", &manager.backoff.randomization_factor)
+            .field("eio3", &(manager.revision == Revision::V4))
+            .field("parser", &manager.parser)
+            .field("engine", &self.engine)
+            .field("socket", &self.socket)
+            .finish()
+    }
+}
+
+/// No deadline is so far away that no clock reaches it.
+pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What may be given as `auth`: a value, or an async function that is asked at every attempt.
 ///
@@ -554,8 +630,13 @@ macro_rules! socket_methods {
             /// Adds a handler: an async function of extractors, whose return value answers the server. Several handlers of
             /// one event run in order; the first that returns something answers.
             pub fn on<A: 'static>(mut self, event: &str, handler: impl Handler<EventContext, A>) -> Self {
-                let handlers = &mut self.$($spec)+.handlers.events;
-                handlers.entry(event.to_owned()).or_default().push(BoxedHandler::new(handler));
+                self.$($spec)+.handlers.add(event, BoxedHandler::new(handler), false);
+                self
+            }
+
+            /// Adds a handler of the next event of this name only. Node: `once`.
+            pub fn once<A: 'static>(mut self, event: &str, handler: impl Handler<EventContext, A>) -> Self {
+                self.$($spec)+.handlers.add(event, BoxedHandler::new(handler), true);
                 self
             }
 
@@ -628,7 +709,7 @@ macro_rules! socket_methods {
             /// How long answers may take where nothing else is said. Default: until the connection is lost. Node:
             /// `ackTimeout`.
             pub fn ack_timeout(mut self, timeout: Duration) -> Self {
-                self.$($spec)+.ack_timeout = Some(timeout);
+                self.$($spec)+.ack_timeout = Some(timeout.min(LONGEST));
                 self
             }
 

@@ -71,13 +71,40 @@ pub(crate) type OnDisconnect = Arc<dyn Fn(Socket, DisconnectReason) -> LifeFutur
 pub(crate) type OnError = Arc<dyn Fn(Socket, ConnectFailure) -> LifeFuture + Send + Sync>;
 pub(crate) type CatchAll = Arc<dyn Fn(&str, &Args<'_>) + Send + Sync>;
 
+/// A handler of an event.
+#[derive(Clone)]
+pub(crate) struct Listener {
+    pub(crate) handler: BoxedHandler<EventContext>,
+    /// It is called once. Compared by address: each has its own.
+    pub(crate) once: Option<Arc<()>>,
+}
+
 /// The handlers of one socket.
 #[derive(Clone, Default)]
 pub(crate) struct Handlers {
-    pub(crate) events: HashMap<String, Vec<BoxedHandler<EventContext>>>,
+    pub(crate) events: HashMap<String, Vec<Listener>>,
     pub(crate) any: Vec<CatchAll>,
     pub(crate) any_outgoing: Vec<CatchAll>,
     pub(crate) connect: Vec<OnConnect>,
     pub(crate) disconnect: Vec<OnDisconnect>,
     pub(crate) error: Vec<OnError>,
+}
+
+impl Handlers {
+    pub(crate) fn add(&mut self, event: &str, handler: BoxedHandler<EventContext>, once: bool) {
+        let listener = Listener { handler, once: once.then(Arc::default) };
+        self.events.entry(event.to_owned()).or_default().push(listener);
+    }
+
+    /// Removes those that are called once, of which these have been.
+    pub(crate) fn forget(&mut self, event: &str, called: &[Listener]) {
+        let Some(listeners) = self.events.get_mut(event) else { return };
+        listeners.retain(|listener| {
+            let Some(once) = &listener.once else { return true };
+            !called.iter().any(|called| called.once.as_ref().is_some_and(|other| Arc::ptr_eq(once, other)))
+        });
+        if listeners.is_empty() {
+            self.events.remove(event);
+        }
+    }
 }

@@ -3,15 +3,19 @@
 //! ```no_run
 //! use socketio_client::{Client, extract::Data};
 //!
+//! type Auth = std::collections::BTreeMap<&'static str, &'static str>;
+//!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let socket = Client::builder("https://example.org/chat")
-//!     .auth(async || [("token", "secret")].into_iter().collect::<std::collections::BTreeMap<_, _>>())
+//! let socket = Client::builder("http://127.0.0.1:3000/chat")
 //!     .on("message", async |Data((from, text)): Data<(String, String)>| println!("{from}: {text}"))
 //!     .on("are you there", async || "yes") // answers the server
 //!     .connect()
 //!     .await?;
-//! let admin = socket.namespace("/admin").connect().await?; // the same connection
-//! let sum: i64 = socket.emit_with_ack("add", (2, 3)).await?;
+//! socket.emit("message", "hello");
+//! let sum: i64 = socket.emit_with_ack("add", (2, 3)).await?; // 5
+//!
+//! // The same connection; the token is asked for whenever the namespace is joined.
+//! let admin = socket.namespace("/admin").auth(async || [("token", "secret")].into_iter().collect::<Auth>()).connect().await?;
 //! admin.emit("sum", sum);
 //! socket.closed().await;
 //! # Ok(())
@@ -69,3 +73,8 @@ pub use socketio_core::{
 pub use socketio_proto::{
     AnyParser, DynChunk, DynDecoder, DynPacket, EncodeError, Message, PacketKind, Parser, Spread, Violation,
 };
+
+/// The examples of the guide's page are compiled as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/client-options.md")]
+mod guide {}

@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     ConnectFailure, DisconnectReason, EmitError, EventContext, Events, Manager, SocketBuilder,
+    builder::LONGEST,
     handlers::Handlers,
     shared::{Flags, SocketInner},
 };
@@ -112,6 +113,11 @@ impl Socket {
         self.flags().emit(event, data)
     }
 
+    /// Sends the event `message`. Node: `socket.send`.
+    pub fn send<T: Serialize>(&self, data: T) -> Emitted {
+        self.emit("message", data)
+    }
+
     /// Sends a typed event.
     pub fn emit_event<E: TypedEvent<Args: Serialize>>(&self, event: &E) -> Emitted {
         self.emit(E::NAME, event.args())
@@ -144,7 +150,7 @@ impl Socket {
     /// How long the next event's answer may take. Node: `socket.timeout`.
     pub fn timeout(&self, timeout: Duration) -> Emitter<'_> {
         let mut emitter = self.flags();
-        emitter.flags.timeout = Some(timeout);
+        emitter.flags.timeout = Some(timeout.min(LONGEST));
         emitter
     }
 
@@ -171,9 +177,20 @@ impl Socket {
     /// # Errors
     /// [`ConnectFailure::State`] when it asks for state that the builder was not given.
     pub fn on<A: 'static>(&self, event: &str, handler: impl Handler<EventContext, A>) -> Result<(), ConnectFailure> {
-        let handler = BoxedHandler::new(handler);
+        self.listen(event, BoxedHandler::new(handler), false)
+    }
+
+    /// Adds a handler of the next event of this name only. Node: `socket.once`.
+    ///
+    /// # Errors
+    /// As [`Socket::on`].
+    pub fn once<A: 'static>(&self, event: &str, handler: impl Handler<EventContext, A>) -> Result<(), ConnectFailure> {
+        self.listen(event, BoxedHandler::new(handler), true)
+    }
+
+    fn listen(&self, event: &str, handler: BoxedHandler<EventContext>, once: bool) -> Result<(), ConnectFailure> {
         handler.check(&self.inner.options.states)?;
-        self.change(|handlers| handlers.events.entry(event.to_owned()).or_default().push(handler));
+        self.change(|handlers| handlers.add(event, handler, once));
         Ok(())
     }
 
@@ -185,6 +202,23 @@ impl Socket {
     /// Adds a listener that is told of every event that comes. Node: `socket.onAny`.
     pub fn on_any(&self, listener: impl Fn(&str, &Args<'_>) + Send + Sync + 'static) {
         self.change(|handlers| handlers.any.push(Arc::new(listener)));
+    }
+
+    /// Removes all listeners of every event that comes. Node: `socket.offAny`.
+    pub fn off_any(&self) {
+        self.change(|handlers| handlers.any.clear());
+    }
+
+    /// Removes all listeners of every event that is sent. Node: `socket.offAnyOutgoing`.
+    pub fn off_any_outgoing(&self) {
+        self.change(|handlers| handlers.any_outgoing.clear());
+    }
+
+    /// The names of the events that have handlers. Node: `socket.listeners`, of one of them.
+    pub fn event_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.inner.handlers.read().events.keys().cloned().collect();
+        names.sort_unstable();
+        names
     }
 
     /// Adds a listener that is told of every event that is sent. Node: `socket.onAnyOutgoing`.
@@ -296,7 +330,7 @@ pub struct Emitter<'a> {
 impl Emitter<'_> {
     /// See [`Socket::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.flags.timeout = Some(timeout);
+        self.flags.timeout = Some(timeout.min(LONGEST));
         self
     }
 

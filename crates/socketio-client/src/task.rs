@@ -22,7 +22,7 @@ use tracing::Instrument;
 use crate::{
     ConnectFailure, DisconnectReason, ManagerEvent, ReceivedEvent, Socket, State,
     builder::ManagerOptions,
-    handlers::{AckSink, EventContext, LifeFuture},
+    handlers::{AckSink, EventContext, LifeFuture, Listener},
     shared::{AuthFuture, Mail, Shared, SocketInner, frames, size},
 };
 
@@ -779,8 +779,11 @@ impl Lane {
                 let mut sink = self.socket.sink(id, epoch);
                 match handlers.events.get(args.name()) {
                     Some(called) => {
+                        if called.iter().any(|listener| listener.once.is_some()) {
+                            Arc::make_mut(&mut *self.socket.handlers.write()).forget(args.name(), called);
+                        }
                         let args = Arc::new(args);
-                        for handler in called {
+                        for Listener { handler, .. } in called {
                             let sink = if handler.answers() { sink.take() } else { None };
                             self.todo.push_back(Todo::Handler(handler.clone(), Arc::clone(&args), sink));
                         }

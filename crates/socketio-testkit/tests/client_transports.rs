@@ -268,6 +268,33 @@ async fn cookies_of_the_server_go_with_every_later_request_and_the_websocket() {
 }
 
 #[tokio::test]
+async fn a_transport_may_have_options_of_its_own() {
+    let server = server().await;
+    within(BOUND, async {
+        let tap = Tap::default();
+        let builder = tap
+            .on(client(&server, "/"))
+            .query("who", "all")
+            .transport_options(Polling, |options| options.query("only", "polling"))
+            .transport_options(WebSocket, |options| {
+                options.query("only", "websocket").timestamp_requests(true).header("X-Only", "1").unwrap()
+            });
+        let manager = builder.manager().unwrap();
+        let mut events = manager.events();
+        let _socket = manager.socket("/").connect().await.unwrap();
+        while !matches!(events.next().await.unwrap(), ManagerEvent::Upgrade) {}
+        for head in tap.requests() {
+            let transport = if head.contains("transport=websocket") { "websocket" } else { "polling" };
+            assert!(head.contains(&format!("?who=all&only={transport}&EIO=4")), "{head}");
+            assert_eq!(header(&head, "x-only").is_some(), transport == "websocket", "{head}");
+            assert!(head.contains("&t="), "{head}");
+        }
+        assert_eq!(tap.asked()[1], 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn path_query_and_headers_go_with_every_request() {
     let server = socketio_testkit::serve(client_common::builder().path("/live/io")).await.unwrap();
     each_way(async |(_, transports, upgrade)| {

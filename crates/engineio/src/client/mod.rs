@@ -123,6 +123,9 @@ pub enum ClientEvent {
 /// One session with a server. Dropping it breaks the connections off; [`Client::close`] says goodbye.
 pub struct Client {
     options: Arc<ClientOptions>,
+    /// The same for the requests of each transport.
+    polling: Arc<ClientOptions>,
+    websocket: Arc<ClientOptions>,
     machine: Session,
     get: Slot,
     post: Slot,
@@ -180,6 +183,8 @@ impl Client {
     fn begin(options: Arc<ClientOptions>, transport: Transport) -> Self {
         let machine = Session::new(Instant::now().into_std(), options.session(), transport);
         let mut client = Self {
+            polling: options.of(Transport::Polling),
+            websocket: options.of(Transport::WebSocket),
             options,
             machine,
             get: Slot::Free(None),
@@ -265,11 +270,11 @@ impl Client {
             match output {
                 Output::Get => {
                     let request = self.request(Method::GET, Transport::Polling, None);
-                    self.get.start(&self.options, request);
+                    self.get.start(&self.polling, request);
                 }
                 Output::Post(payload) => {
                     let request = self.request(Method::POST, Transport::Polling, Some(payload));
-                    self.post.start(&self.options, request);
+                    self.post.start(&self.polling, request);
                 }
                 Output::Write(link, packet) => {
                     let (revision, base64) = (self.machine.revision(), self.options.session.force_base64);
@@ -508,21 +513,22 @@ impl Client {
     fn dial(&mut self, sid: Option<&str>) {
         self.sid = sid.map(str::to_owned);
         let request = self.request(Method::GET, Transport::WebSocket, None);
-        let options = Arc::clone(&self.options);
+        let options = Arc::clone(&self.websocket);
         self.dialling = Some(Box::pin(async move { Socket::dial(&options, request).await }));
     }
 
     fn request(&self, method: Method, transport: Transport, payload: Option<EncodedPayload>) -> Request<Full<Bytes>> {
+        let options = if transport == Transport::Polling { &self.polling } else { &self.websocket };
         let binary = payload.as_ref().is_some_and(|payload| payload.binary);
         let body = payload.map(|payload| Bytes::from(payload.body));
         let posts = body.is_some();
         let mut request = Request::new(Full::new(body.unwrap_or_default()));
         *request.method_mut() = method;
         // The parts of a target are encoded when they are given; what cannot be one is answered by the server's 404.
-        *request.uri_mut() = self.options.target(transport, self.sid.as_deref()).parse().unwrap_or_default();
+        *request.uri_mut() = options.target(transport, self.sid.as_deref()).parse().unwrap_or_default();
         let headers = request.headers_mut();
-        headers.extend(self.options.headers.clone());
-        if let Ok(host) = HeaderValue::from_str(&self.options.authority) {
+        headers.extend(options.headers.clone());
+        if let Ok(host) = HeaderValue::from_str(&options.authority) {
             headers.entry(HOST).or_insert(host);
         }
         if transport == Transport::Polling {

@@ -22,6 +22,7 @@ use crate::link::ReadWrite;
 pub(super) type Stream = Box<dyn ReadWrite>;
 type Dialling = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
 type Connector = Arc<dyn Fn(String, u16) -> Dialling + Send + Sync>;
+type Change = Arc<dyn Fn(ClientOptions) -> ClientOptions + Send + Sync>;
 
 /// The options of an Engine.IO client. Clones share what [`remember_upgrade`](Self::remember_upgrade) remembers.
 #[derive(Clone)]
@@ -50,6 +51,7 @@ pub struct ClientOptions {
     pub(super) proxy: Option<Proxy>,
     #[cfg(feature = "client-tls")]
     pub(super) tls: Option<super::tls::ClientTls>,
+    pub(super) transport_options: Vec<(Transport, Change)>,
     pub(super) upgraded_before: Arc<AtomicBool>,
     pub(super) requests: Arc<AtomicU64>,
 }
@@ -124,6 +126,7 @@ impl ClientOptions {
             proxy: None,
             #[cfg(feature = "client-tls")]
             tls: None,
+            transport_options: Vec::new(),
             upgraded_before: Arc::default(),
             requests: Arc::new(AtomicU64::new(rand::random::<u32>().into())),
         })
@@ -234,7 +237,7 @@ impl ClientOptions {
     /// long-polling.
     #[must_use]
     pub fn poll_interval(mut self, interval: Option<Duration>) -> Self {
-        self.session.poll_interval = interval;
+        self.session.poll_interval = interval.map(bounded);
         self
     }
 
@@ -242,14 +245,14 @@ impl ClientOptions {
     /// Node: `requestTimeout`.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.request_timeout = timeout;
+        self.request_timeout = timeout.map(bounded);
         self
     }
 
     /// How long opening may take altogether. Default: 20 s. Node: `timeout`.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.session.open_timeout = timeout;
+        self.session.open_timeout = bounded(timeout);
         self
     }
 
@@ -321,6 +324,31 @@ impl ClientOptions {
     pub fn tls(mut self, tls: super::tls::ClientTls) -> Self {
         self.tls = Some(tls);
         self
+    }
+
+    /// Other options for one transport: path, query, headers, proxy, connector, TLS, time stamps, whatever a request is made
+    /// of. What belongs to the session is not looked at. Node: `transportOptions`.
+    ///
+    /// ```
+    /// # use engineio::{Transport, client::ClientOptions};
+    /// let options = ClientOptions::new("https://example.org")?
+    ///     .transport_options(Transport::WebSocket, |options| options.path("/live").query("via", "websocket"));
+    /// # Ok::<(), engineio::client::InvalidClientOption>(())
+    /// ```
+    #[must_use]
+    pub fn transport_options(
+        mut self,
+        transport: Transport,
+        change: impl Fn(Self) -> Self + Send + Sync + 'static,
+    ) -> Self {
+        self.transport_options.push((transport, Arc::new(change)));
+        self
+    }
+
+    /// The options for the requests of a transport.
+    pub(super) fn of(self: &Arc<Self>, transport: Transport) -> Arc<Self> {
+        let changes = self.transport_options.iter().filter(|(of, _)| *of == transport);
+        changes.fold(Arc::clone(self), |options, (_, change)| Arc::new(change(Self::clone(&options))))
     }
 
     /// The transports to try, in order.
@@ -421,12 +449,36 @@ impl ClientOptions {
 
 impl fmt::Debug for ClientOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Queries and headers may hold secrets.
         f.debug_struct("ClientOptions")
             .field("authority", &self.authority)
             .field("path", &self.path)
+            .field("add_trailing_slash", &self.add_trailing_slash)
             .field("transports", &self.transports)
+            .field("upgrade", &self.session.upgrade)
+            .field("remember_upgrade", &self.remember_upgrade)
+            .field("try_all_transports", &self.try_all_transports)
+            .field("with_credentials", &self.with_credentials)
+            .field("timestamp_param", &self.timestamp_param)
+            .field("timestamp_requests", &self.timestamp_requests)
+            .field("force_base64", &self.session.force_base64)
+            .field("poll_interval", &self.session.poll_interval)
+            .field("request_timeout", &self.request_timeout)
+            .field("timeout", &self.session.open_timeout)
+            .field("protocols", &self.protocols)
+            .field("per_message_deflate", &self.per_message_deflate)
+            .field("max_inbound_payload", &self.max_inbound_payload)
+            .field("send_queue", &(self.session.send_queue_bytes, self.session.send_queue_packets))
+            .field("revision", &self.session.revision)
+            .field("connector", &self.connector.as_ref().map(|_| ..))
+            .field("proxy", &self.proxy)
             .finish_non_exhaustive()
     }
+}
+
+/// No deadline is so far away that no clock reaches it.
+fn bounded(time: Duration) -> Duration {
+    time.min(Duration::from_secs(10 * 365 * 24 * 3600))
 }
 
 /// As `encodeURIComponent` does.

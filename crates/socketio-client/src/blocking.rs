@@ -67,7 +67,7 @@ pub struct ClientBuilder(crate::ClientBuilder);
 #[must_use = "nothing happens until `connect`"]
 pub struct SocketBuilder {
     builder: crate::SocketBuilder,
-    thread: Arc<Thread>,
+    thread: Option<Arc<Thread>>,
 }
 
 /// The call would block, and this is a thread of an async runtime.
@@ -145,7 +145,7 @@ impl ClientBuilder {
         let handle = thread::Builder::new().name("socketio-client".to_owned()).spawn(run).map_err(failed)?;
         // The thread ends with its last word or after it.
         let (manager, builder) = started.recv().unwrap_or(Err(ConnectFailure::GaveUp))?;
-        let thread = Arc::new(Thread(Mutex::new(Some(handle))));
+        let thread = Some(Arc::new(Thread(Mutex::new(Some(handle)))));
         Ok(Starting { builder: SocketBuilder { builder, thread }, _manager: manager })
     }
 }
@@ -163,7 +163,7 @@ impl SocketBuilder {
     /// Why the first attempt failed; it is not tried again. [`ConnectFailure::InsideRuntime`].
     pub fn connect(self) -> Result<Socket, ConnectFailure> {
         may_block().map_err(|InsideRuntime| ConnectFailure::InsideRuntime)?;
-        Ok(Socket { inner: wait(self.builder.connect())?, thread: Some(self.thread) })
+        Ok(Socket { inner: wait(self.builder.connect())?, thread: self.thread })
     }
 
     /// Returns at once and joins in the background.
@@ -171,7 +171,7 @@ impl SocketBuilder {
     /// # Errors
     /// As [`crate::SocketBuilder::connect_lazy`].
     pub fn connect_lazy(self) -> Result<Socket, ConnectFailure> {
-        Ok(Socket { inner: self.builder.connect_lazy()?, thread: Some(self.thread) })
+        Ok(Socket { inner: self.builder.connect_lazy()?, thread: self.thread })
     }
 }
 
@@ -334,10 +334,9 @@ impl Socket {
         Events { inner: self.inner.events(), thread: self.thread.clone() }
     }
 
-    /// Another namespace on the same connection. `None` for a handle that was given to a handler.
-    pub fn namespace(&self, namespace: &str) -> Option<SocketBuilder> {
-        let thread = Arc::clone(self.thread.as_ref()?);
-        Some(SocketBuilder { builder: self.inner.namespace(namespace), thread })
+    /// Another namespace on the same connection.
+    pub fn namespace(&self, namespace: &str) -> SocketBuilder {
+        SocketBuilder { builder: self.inner.namespace(namespace), thread: self.thread.clone() }
     }
 
     /// Asks for the namespace again, after a refusal or a disconnection.

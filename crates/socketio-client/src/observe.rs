@@ -52,16 +52,20 @@ struct Queue {
 
 /// Those who watch.
 #[derive(Debug, Default)]
-pub(crate) struct Observers {
-    queues: Mutex<Vec<Weak<Mutex<Queue>>>>,
+pub(crate) struct Observers(Mutex<Watching>);
+
+#[derive(Debug, Default)]
+struct Watching {
+    queues: Vec<Weak<Mutex<Queue>>>,
+    ended: bool,
 }
 
 impl Observers {
     pub(crate) fn subscribe(&self) -> ManagerEvents {
-        let queue = Arc::default();
-        let mut queues = self.queues.lock();
-        queues.retain(|queue| queue.strong_count() > 0);
-        queues.push(Arc::downgrade(&queue));
+        let mut watching = self.0.lock();
+        let queue = Arc::new(Mutex::new(Queue { ended: watching.ended, ..Queue::default() }));
+        watching.queues.retain(|queue| queue.strong_count() > 0);
+        watching.queues.push(Arc::downgrade(&queue));
         ManagerEvents(queue)
     }
 
@@ -76,12 +80,13 @@ impl Observers {
     }
 
     pub(crate) fn end(&self) {
+        self.0.lock().ended = true;
         self.each(|queue| queue.ended = true);
     }
 
     fn each(&self, change: impl Fn(&mut Queue)) {
         let mut readers = Vec::new();
-        self.queues.lock().retain(|queue| {
+        self.0.lock().queues.retain(|queue| {
             let Some(queue) = queue.upgrade() else { return false };
             let mut queue = queue.lock();
             change(&mut queue);
@@ -132,9 +137,22 @@ mod tests {
         for n in 0..3_000 {
             observers.tell(&ManagerEvent::ReconnectAttempt(n));
         }
-        assert_eq!(observers.queues.lock().len(), 1);
+        assert_eq!(observers.0.lock().queues.len(), 1);
         let queue = events.0.lock();
         assert_eq!(queue.events.len(), MAX_EVENTS);
         assert!(matches!(queue.events.back(), Some(ManagerEvent::ReconnectAttempt(2_999))));
+    }
+
+    #[test]
+    fn the_end_is_told_to_those_who_come_late_as_well() {
+        let observers = Observers::default();
+        let mut early = observers.subscribe();
+        observers.tell(&ManagerEvent::Ping);
+        observers.end();
+        let mut late = observers.subscribe();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(Pin::new(&mut early).poll_next(&mut cx), Poll::Ready(Some(ManagerEvent::Ping))));
+        assert!(matches!(Pin::new(&mut early).poll_next(&mut cx), Poll::Ready(None)));
+        assert!(matches!(Pin::new(&mut late).poll_next(&mut cx), Poll::Ready(None)));
     }
 }

@@ -99,7 +99,7 @@ fn handlers_block_and_answer_and_ask_and_close() {
         .connect()
         .unwrap();
     assert_eq!(told.recv_timeout(BOUND).unwrap(), "connect true");
-    other.set(socket.namespace("/chat").unwrap().connect().unwrap()).unwrap();
+    other.set(socket.namespace("/chat").connect().unwrap()).unwrap();
     assert_eq!(socket.emit_with_ack::<i64>("ask me", 20), Ok(42));
     socket.emit("emit", "panic");
     assert_eq!(socket.emit_with_ack::<i64>("ask me", 20), Ok(42), "the client lives on");

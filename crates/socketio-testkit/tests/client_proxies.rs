@@ -206,6 +206,15 @@ async fn every_transport_goes_through_a_socks_proxy() {
     })
     .await;
     within(BOUND, async {
+        // A connection of the application's own making leads to the proxy.
+        let proxy = ProxyServer::start(Kind::Socks, server.addr, Mood::LetsThrough).await;
+        let to = proxy.addr;
+        let builder = Client::builder(&format!("http://{HIDDEN}/")).connector(move |host, port| {
+            assert_eq!((host.as_str(), port), ("proxy.invalid", 1080));
+            TcpStream::connect(to)
+        });
+        works(builder.proxy(Proxy::new("socks5h://proxy.invalid").unwrap())).await;
+        assert!(proxy.asked().iter().all(|to| to == "server.invalid:80") && !proxy.asked().is_empty());
         // This one is told an address.
         let proxy = ProxyServer::start(Kind::Socks, server.addr, Mood::LetsThrough).await;
         let url = format!("http://localhost:{}", server.addr.port());

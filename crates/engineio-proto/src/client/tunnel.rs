@@ -349,6 +349,36 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Whatever a proxy says, in whatever pieces: no panic, no more is read than the longest answer, and an open tunnel
+        /// wants nothing.
+        #[test]
+        fn no_answer_is_read_beyond_its_end(
+            kind in 0..3,
+            start in proptest::sample::select(vec![&b""[..], b"\x05\x00\x05\x00\x00", b"\x05\x02\x01\x00", b"HTTP/1.1 200"]),
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+            piece in 1..40_usize,
+        ) {
+            let mut tunnel = match kind {
+                0 => Tunnel::http("example.org", 443, None),
+                1 => Tunnel::socks5("example.org", 443, None).expect("a short name"),
+                _ => Tunnel::socks5("::1", 443, Some(("ann", "pw"))).expect("short words"),
+            };
+            let answer = [start, &bytes].concat();
+            let mut rest = answer.as_slice();
+            while !tunnel.is_open() {
+                drop(tunnel.output());
+                assert!((1..=MAX_HEAD).contains(&tunnel.wants()));
+                let (now, later) = rest.split_at(rest.len().min(piece).min(tunnel.wants()));
+                rest = later;
+                if tunnel.on_bytes(now).is_err() {
+                    return Ok(());
+                }
+            }
+            assert_eq!(tunnel.wants(), 0);
+        }
+    }
+
     #[test]
     fn credentials_of_a_url_are_decoded() {
         check("ann:p%40ss+w%C3%A9", ("ann", "p@ss+wé"));

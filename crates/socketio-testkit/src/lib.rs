@@ -14,6 +14,8 @@ mod child;
 mod client;
 pub mod contract;
 mod endpoint;
+#[cfg(doctest)]
+mod guide;
 mod http;
 mod packet;
 pub mod promises;

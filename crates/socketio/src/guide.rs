@@ -1,7 +1,4 @@
-//! The README and the guide: the examples in them are compiled as documentation tests, and nothing else sees this module.
-
-#[doc = include_str!("../../../README.md")]
-mod readme {}
+//! The guide: the examples in them are compiled as documentation tests, and nothing else sees this module.
 
 #[doc = include_str!("../../../docs/getting-started.md")]
 mod getting_started {}

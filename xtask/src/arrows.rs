@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("socketio", &["engineio", "engineio-proto", "socketio-proto", "socketio-core", "socketio-adapter"]),
     ("socketio-client", &["engineio", "engineio-proto", "socketio-proto", "socketio-core"]),
     ("socketio-redis", &["socketio-adapter"]),
-    ("socketio-postgres", &["socketio-adapter"]),
+    ("socketio-postgres", &["socketio-adapter", "socketio-proto"]),
     ("socketio-auth", &["socketio", "socketio-core"]),
     ("socketio-admin", &["socketio", "socketio-core"]),
     ("socketio-heap", &[]),

@@ -74,6 +74,15 @@ pub(crate) fn debian(program: &str, package: &str) -> Result<()> {
     if on_path(program) { Ok(()) } else { Err(format!("the package {package} brought no `{program}`").into()) }
 }
 
+/// Makes sure that a file or folder is there, from a Debian package if need be.
+pub(crate) fn debian_file(path: &str, package: &str) -> Result<()> {
+    if Path::new(path).exists() {
+        return Ok(());
+    }
+    apt(&[package])?;
+    if Path::new(path).exists() { Ok(()) } else { Err(format!("the package {package} brought no {path}").into()) }
+}
+
 /// Installs a cargo tool into `target/tools` unless it is there or on the path, and returns how to call it.
 pub(crate) fn cargo_tool(tool: &str, version: &str) -> Result<String> {
     if on_path(tool) {

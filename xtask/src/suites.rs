@@ -41,6 +41,8 @@ fn attempt(report: &mut Report, suite: &str, run: impl FnOnce(&mut Report) -> Re
 
 /// Unit and integration tests, doc tests, and the tests of the workspaces beside.
 fn rust(report: &mut Report) -> Result<()> {
+    // Brokers that tests start themselves. Debian keeps the database's own program away from the path.
+    crate::install::debian_file("/usr/lib/postgresql", "postgresql")?;
     let nextest = Job::cargo(["nextest", "--version"]).quiet().run()?.success;
     let tests = if nextest {
         vec![

@@ -5,6 +5,7 @@
 //!   program `promise-server` in a process of its own.
 //! * The program `storm` is a crowd of [`RawClient`]s in a process of their own.
 //! * [`contract`] is what every adapter has to do, as tests for any broker.
+//! * [`Postgres`] is a database of its own for a test.
 //! * [`Child`] runs such a program and ends it, also when the test panics.
 //!
 //! The client builds on the WebSocket and payload codecs of `engineio-proto`, which have vectors and fuzzers of their own.
@@ -18,6 +19,7 @@ mod endpoint;
 mod guide;
 mod http;
 mod packet;
+mod postgres;
 pub mod promises;
 mod rng;
 mod serve;
@@ -28,6 +30,7 @@ pub use client::{Empty, Open, RawClient};
 pub use endpoint::Endpoint;
 pub use http::{Answer, Http};
 pub use packet::{Kind, Packet, event};
+pub use postgres::Postgres;
 pub use rng::Rng;
 pub use serve::{Running, eventually, serve, within};
 pub use websocket::{Message, WebSocket};

@@ -24,6 +24,7 @@
 //! Then instantiate the contract suite of the testkit for it. [`MemoryBroker`] is the smallest example.
 
 mod bus;
+mod emitter;
 mod machine;
 mod memory;
 mod message;
@@ -33,6 +34,7 @@ pub use bus::{
     BoxFuture, Bus, BusError, Health, Inbox, Membership, MissedEvent, Published, RestoredSession, Sessions,
     StoredSession, Target,
 };
+pub use emitter::{Emitter, Publisher};
 pub use machine::{ClusterCounts, ClusterOptions, Machine, News, Output, Question, ReplyTo, Task, TooManyRequests};
 pub use memory::{MemoryBroker, MemoryBus};
 pub use message::{Envelope, Message, RequestId, ServerId, SocketDetails};

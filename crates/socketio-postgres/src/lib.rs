@@ -1,0 +1,32 @@
+//! Socket.IO servers that share a PostgreSQL database, Node's among them: `LISTEN`, `NOTIFY`, and a table for what does
+//! not fit into a notification.
+//!
+//! [`PostgresBus`] connects a server with others (`Builder::adapter` of `socketio`); [`emitter`] lets any program speak to
+//! their clients. Both speak as `@socket.io/postgres-adapter` 0.5 does, so servers in Rust and in JavaScript can serve one
+//! application together.
+//!
+//! # What is promised
+//! * At most once: what is published while a server has no connection to the database does not reach it. Nothing is
+//!   doubled, and what one server publishes in one namespace arrives in that order.
+//! * Local clients never wait for the database. While it is away, messages to other servers wait in a buffer of
+//!   [`buffer_bytes`](PostgresOptions::buffer_bytes); one that does not fit any more is an error where it was emitted.
+//! * A lost connection is made again with back-off, half a second to a second apart at most.
+//!
+//! # The table
+//! `socket_io_attachments (id bigserial UNIQUE, created_at timestamptz DEFAULT NOW(), payload bytea)`. It is made when it
+//! is missing and the user may make one. Rows older than 30 s are deleted every 30 s.
+//!
+//! # Limits
+//! * A channel's name has at most 63 bytes, `socket.io#` among them, so a namespace has at most 53. Longer ones stay on
+//!   their server, and publishing to others is an error.
+//! * There is no connection state recovery over this bus, as in Node.
+//! * Connections are not encrypted: use a socket, a private network, or a proxy such as PgBouncer on the same machine.
+
+mod bus;
+mod notice;
+mod options;
+mod outbox;
+mod session;
+
+pub use bus::{PostgresBus, emitter};
+pub use options::{InvalidOption, PostgresOptions};

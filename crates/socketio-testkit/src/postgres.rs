@@ -1,0 +1,207 @@
+//! A PostgreSQL server for a test: in a temporary folder, on a socket of its own, gone with the test.
+
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::unexpected;
+
+/// How long it may take to start or to stop, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A PostgreSQL server that listens on a socket in a temporary folder. It is killed and its folder removed when this is
+/// dropped.
+#[derive(Debug)]
+pub struct Postgres {
+    programs: PathBuf,
+    dir: PathBuf,
+    user: Option<(u32, u32)>,
+    server: Option<Child>,
+}
+
+impl Postgres {
+    /// Makes a database and starts its server.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed, or does not start.
+    pub fn start() -> io::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("sio-pg-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&dir)?;
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))?;
+        let mut postgres = Self { programs: programs()?, dir, user: user()?, server: None };
+        if let Some((user, group)) = postgres.user {
+            std::os::unix::fs::chown(&postgres.dir, Some(user), Some(group))?;
+        }
+        let data = postgres.dir.join("data");
+        let made = postgres
+            .command("initdb")
+            .args(["--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"])
+            .arg(data)
+            .stdout(Stdio::null())
+            .status()?;
+        if !made.success() {
+            return Err(unexpected("initdb failed"));
+        }
+        postgres.resume()?;
+        Ok(postgres)
+    }
+
+    /// Where clients find it.
+    pub fn url(&self) -> String {
+        format!("postgresql:///postgres?host={}&user=postgres", self.dir.display())
+    }
+
+    /// The folder of its socket.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The process, for signals.
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Child::id)
+    }
+
+    /// Starts the server again.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn resume(&mut self) -> io::Result<()> {
+        let server = self
+            .command("postgres")
+            .arg("-D")
+            .arg(self.dir.join("data"))
+            .arg("-k")
+            .arg(&self.dir)
+            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60"])
+            .args(["-c", "log_min_messages=fatal", "-c", "shared_buffers=16MB"])
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()?;
+        self.server = Some(server);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if self.sql("SELECT 1").is_ok() {
+                return Ok(());
+            }
+            let ended = self.server.as_mut().map(Child::try_wait).transpose()?.flatten();
+            if ended.is_some() || Instant::now() > until {
+                return Err(unexpected("the database does not start"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills the server, as `kill -9` does.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill(&mut self) -> io::Result<()> {
+        let Some(mut server) = self.server.take() else { return Ok(()) };
+        let children = children_of(server.id());
+        server.kill()?;
+        server.wait()?;
+        // Its children notice that it is gone, and a new one does not start while they live.
+        let until = Instant::now() + PATIENCE;
+        while children.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Sends the server and its children a signal: `STOP` or `CONT`.
+    ///
+    /// # Errors
+    /// When it cannot be sent.
+    pub fn signal(&self, signal: &str) -> io::Result<()> {
+        let Some(pid) = self.pid() else { return Ok(()) };
+        let mut pids = children_of(pid);
+        pids.push(pid);
+        let pids = pids.iter().map(u32::to_string);
+        // A child may have ended meanwhile.
+        Command::new("kill").arg(format!("-{signal}")).args(pids).stderr(Stdio::null()).status()?;
+        Ok(())
+    }
+
+    /// Runs SQL and returns what it prints.
+    ///
+    /// # Errors
+    /// When the server is not there, or refuses.
+    pub fn sql(&self, sql: &str) -> io::Result<String> {
+        let mut client = Command::new(self.programs.join("psql"))
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-h"])
+            .arg(&self.dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        if let Some(mut input) = client.stdin.take() {
+            // One that has ended already says why.
+            drop(input.write_all(sql.as_bytes()));
+        }
+        let output = client.wait_with_output()?;
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        } else {
+            Err(unexpected(String::from_utf8_lossy(&output.stderr)))
+        }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command.current_dir(&self.dir).stdin(Stdio::null()).env_remove("PGDATA");
+        if let Some((user, group)) = self.user {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // A stopped one would not end.
+        drop(self.signal("CONT"));
+        drop(self.kill());
+        drop(std::fs::remove_dir_all(&self.dir));
+    }
+}
+
+/// Debian keeps the programs away from the path.
+fn programs() -> io::Result<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
+        found.extend(versions.flatten().map(|version| version.path().join("bin")));
+    }
+    found.sort();
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    found.extend(std::env::split_paths(&paths));
+    let all = |dir: &&PathBuf| ["initdb", "postgres", "psql"].iter().all(|program| dir.join(program).is_file());
+    let missing = || unexpected("PostgreSQL is not installed; on Debian: apt-get install postgresql");
+    found.iter().find(all).cloned().ok_or_else(missing)
+}
+
+/// PostgreSQL refuses to run as root.
+fn user() -> io::Result<Option<(u32, u32)>> {
+    let me = std::fs::metadata("/proc/self").map(|me| std::os::unix::fs::MetadataExt::uid(&me))?;
+    if me != 0 {
+        return Ok(None);
+    }
+    let users = std::fs::read_to_string("/etc/passwd")?;
+    let of = |name: &str| {
+        let fields: Vec<_> = users.lines().map(|line| line.split(':').collect::<Vec<_>>()).collect();
+        let found = fields.iter().find(|fields| fields.first() == Some(&name))?;
+        Some((found.get(2)?.parse().ok()?, found.get(3)?.parse().ok()?))
+    };
+    of("postgres").or_else(|| of("nobody")).map(Some).ok_or_else(|| unexpected("no user to run PostgreSQL as"))
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
+    let file = format!("/proc/{pid}/task/{pid}/children");
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}

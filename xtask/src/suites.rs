@@ -43,6 +43,7 @@ fn attempt(report: &mut Report, suite: &str, run: impl FnOnce(&mut Report) -> Re
 fn rust(report: &mut Report) -> Result<()> {
     // Brokers that tests start themselves. Debian keeps the database's own program away from the path.
     crate::install::debian_file("/usr/lib/postgresql", "postgresql")?;
+    crate::install::debian("redis-server", "redis-server")?;
     let nextest = Job::cargo(["nextest", "--version"]).quiet().run()?.success;
     let tests = if nextest {
         vec![

@@ -154,7 +154,9 @@ impl<R> AckFuture<R> {
             AckState::Failed(error) => Err(not_sent(error)),
             AckState::Elsewhere(stream) => match ready!(stream.poll_answer(cx)) {
                 Some((_, outcome)) => outcome,
-                None if stream.timed_out => Err(AckError::Timeout),
+                None if stream.timed_out || stream.missing() > 0 || stream.missing_servers() > 0 => {
+                    Err(AckError::Timeout)
+                }
                 None => Err(AckError::Disconnected),
             },
             AckState::Waiting { socket, id, answer, sleep } => match Pin::new(answer).poll(cx) {

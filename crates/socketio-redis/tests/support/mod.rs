@@ -1,0 +1,134 @@
+//! A redis-server of its own for each test.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use socketio_redis::{RedisBus, SubscriptionMode};
+use socketio_testkit::contract::Broker;
+
+/// A redis-server on a free port, killed when dropped.
+pub(crate) struct Redis {
+    child: Child,
+    pub(crate) port: u16,
+}
+
+impl Redis {
+    /// Starts one.
+    pub(crate) fn start() -> Self {
+        // Somebody else may take the port in between: then another one is tried.
+        for _ in 0..20 {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let port = listener.local_addr().expect("it is bound").port();
+            drop(listener);
+            if let Some(redis) = Self::start_at(port) {
+                return redis;
+            }
+        }
+        panic!("redis-server does not start");
+    }
+
+    /// Starts one on this port, if it is free.
+    pub(crate) fn start_at(port: u16) -> Option<Self> {
+        let mut child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--daemonize", "no", "--dir", "/tmp"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed (cargo xtask installs it)");
+        let mut lines = BufReader::new(child.stdout.take().expect("it was asked for")).lines();
+        let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections"));
+        if !ready {
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        // It must not block on a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Some(Self { child, port })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// Sends a signal to it: `STOP`, `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let done = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(done.is_ok_and(|status| status.success()), "a signal can be sent to a child");
+    }
+
+    /// Kills it without a warning.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Kills it and starts another one at its port.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let until = Instant::now() + Duration::from_secs(20);
+        *self = loop {
+            match Self::start_at(self.port) {
+                Some(redis) => break redis,
+                None => assert!(Instant::now() < until, "the port stays taken"),
+            }
+        };
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A broker of the contract: which protocol, and how rooms are listened to.
+pub(crate) struct RedisBroker {
+    pub(crate) redis: Redis,
+    pub(crate) sharded: bool,
+    pub(crate) mode: SubscriptionMode,
+    pub(crate) specific: bool,
+}
+
+impl RedisBroker {
+    pub(crate) fn start(sharded: bool, mode: SubscriptionMode) -> Self {
+        Self { redis: Redis::start(), sharded, mode, specific: false }
+    }
+
+    pub(crate) async fn command(&self, words: &[&[u8]]) {
+        let client = redis::Client::open(self.redis.url()).expect("a URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("Redis is there");
+        let mut command = redis::cmd(std::str::from_utf8(words[0]).expect("a word"));
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        command.exec_async(&mut connection).await.expect("Redis takes it");
+    }
+}
+
+impl Broker for RedisBroker {
+    type Bus = RedisBus;
+
+    fn bus(&self) -> RedisBus {
+        let url = self.redis.url();
+        let bus = if self.sharded { RedisBus::sharded(&url) } else { RedisBus::classic(&url) };
+        let bus = bus.expect("a URL").subscription_mode(self.mode);
+        bus.publish_on_specific_response_channel(self.specific)
+    }
+
+    async fn junk(&self, namespace: &str, bytes: &[u8]) {
+        let (word, channels) = match self.sharded {
+            true => ("SPUBLISH", vec![format!("socket.io#{namespace}#")]),
+            false => {
+                ("PUBLISH", ["", "-request", "-response"].map(|kind| format!("socket.io{kind}#{namespace}#")).into())
+            }
+        };
+        for channel in channels {
+            self.command(&[word.as_bytes(), channel.as_bytes(), bytes]).await;
+        }
+    }
+}

@@ -29,7 +29,9 @@ pub fn eio_request(data: &[u8]) {
     let mut refused = Vec::new();
     for origin in origins {
         let method = Method::from_name(method.trim_end_matches('+'));
-        requests(Request { method, is_upgrade, query: &parsed, origin }, &mut refused);
+        for secure in [true, false] {
+            requests(Request { method, is_upgrade, query: &parsed, origin, secure }, &mut refused);
+        }
     }
     refused.iter().for_each(check_refusal);
 }
@@ -63,10 +65,11 @@ fn queries(query: &str) -> Query<'_> {
 }
 
 fn requests(request: Request<'_>, refused: &mut Vec<Refusal>) {
-    let facts = |transport, upgrading, revision| SessionFacts { revision, transport, upgrading };
+    let facts = |transport, upgrading, revision| SessionFacts { revision, transport, upgrading, secure: false };
     let sessions = [
         None,
         Some(facts(Transport::Polling, false, Revision::V4)),
+        Some(SessionFacts { secure: true, ..facts(Transport::Polling, false, Revision::V4) }),
         Some(facts(Transport::Polling, false, Revision::V3)),
         Some(facts(Transport::Polling, true, Revision::V4)),
         Some(facts(Transport::WebSocket, false, Revision::V4)),
@@ -87,6 +90,10 @@ fn requests(request: Request<'_>, refused: &mut Vec<Refusal>) {
                     assert!(request.origin.is_ok());
                     assert!(request.method != Method::Other);
                     let known = query.sid().and(session);
+                    assert!(
+                        request.secure || !known.is_some_and(|facts| facts.secure),
+                        "in the clear what began in TLS"
+                    );
                     match accepted {
                         Accepted::Handshake { revision, transport, .. } => {
                             assert!(query.sid().is_none() && request.method == Method::Get);

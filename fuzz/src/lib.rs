@@ -23,6 +23,7 @@ mod payload;
 mod request;
 mod sequence;
 mod session;
+mod tunnel;
 mod types;
 mod values;
 mod webtransport;
@@ -40,6 +41,7 @@ pub use payload::{eio_payload_v3_binary, eio_payload_v3_text, eio_payload_v4};
 pub use request::eio_request;
 pub use sequence::sio_sequence;
 pub use session::eio_session;
+pub use tunnel::eio_tunnel;
 pub use types::sio_types;
 pub use webtransport::eio_webtransport;
 pub use ws::{ws_client, ws_deflate, ws_server};
@@ -61,6 +63,7 @@ macro_rules! targets {
 }
 
 targets! {
+    eio_tunnel
     eio_payload_v4 eio_payload_v3_text eio_payload_v3_binary eio_jsonp eio_webtransport eio_open_packet eio_request
     eio_session ws_server ws_client ws_deflate ws_handshake sio_json sio_sequence sio_msgpack sio_types sio_connection
     sio_acks

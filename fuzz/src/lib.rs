@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod acks;
+mod client;
 mod connection;
 mod handshake;
 mod input;
@@ -30,6 +31,7 @@ mod webtransport;
 mod ws;
 
 pub use acks::sio_acks;
+pub use client::{eio_client, sio_client};
 pub use connection::sio_connection;
 pub use handshake::ws_handshake;
 pub use input::Random;
@@ -66,7 +68,7 @@ targets! {
     eio_tunnel
     eio_payload_v4 eio_payload_v3_text eio_payload_v3_binary eio_jsonp eio_webtransport eio_open_packet eio_request
     eio_session ws_server ws_client ws_deflate ws_handshake sio_json sio_sequence sio_msgpack sio_types sio_connection
-    sio_acks
+    sio_acks eio_client sio_client
 }
 
 /// The body of a file in `fuzz_targets/`: a libFuzzer entry, or without a fuzzer a `main` that runs files.

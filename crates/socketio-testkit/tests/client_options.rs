@@ -129,16 +129,7 @@ fn every_row_of_nodes_api_names_tests_that_exist() {
     assert!(tests.len() >= 20, "{tests:?}");
 }
 
-/// It is compiled as the example of the crate, and does what it says in `the_client_of_the_readme_connects`.
-#[test]
-fn the_client_of_the_readme_is_the_crates() {
-    let readme = read("README.md");
-    let lines = readme.split("```rs\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the example is there");
-    assert_eq!(lines.lines().count(), 7);
-    let example: String = lines.lines().map(|line| format!("//! {line}\n")).collect();
-    assert!(read("crates/socketio-client/src/lib.rs").contains(&example), "{example}");
-}
-
+/// Its lines against a server of its own.
 #[tokio::test]
 async fn the_client_of_the_readme_connects() {
     let chat = Namespace::new("/chat")

@@ -1,12 +1,12 @@
 //! `sio serve`: the runtime, the listener, the server and its end.
 
-use std::{io, io::Write, time::Duration};
+use std::{io, io::Write, net::SocketAddr, time::Duration};
 
-use engineio_proto::{cors::Cors, origin::Hosts};
+use engineio_proto::cors::Cors;
 use serde_json::json;
-use socketio::SocketIo;
+use socketio::{AddressLimits, Hsts, RequireTls, SocketIo, Tls, TrafficLimits};
 use socketio_heap::Waves;
-use tokio::time::MissedTickBehavior;
+use tokio::{net::TcpListener, time::MissedTickBehavior};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
@@ -37,11 +37,17 @@ pub(crate) fn run(settings: Settings) -> Result<(), Problem> {
 }
 
 async fn serve(settings: Settings) -> Result<(), Problem> {
-    let hosts = if settings.loopback_hosts_only { Hosts::loopback() } else { Hosts::any() };
-    let mut site = Site::new(&settings.path, hosts, settings.origins.clone());
+    let mut site = Site::new(&settings.path, settings.hosts.clone(), settings.origins.clone());
     if let Some(directory) = &settings.serve_client {
         site = site.with_client(&settings.path, directory)?;
     }
+
+    let listener = bind(settings.listen).await?;
+    let redirecting = match settings.redirect_from {
+        Some(from) => Some(bind(from).await?),
+        None => None,
+    };
+    let address = listener.local_addr().map_err(|error| Problem(format!("cannot tell the address: {error}")))?;
 
     // Pages of other sites that are let in may also read what they get.
     let cors = match &settings.origins {
@@ -52,7 +58,14 @@ async fn serve(settings: Settings) -> Result<(), Problem> {
     let mut builder = SocketIo::builder()
         .path(settings.path.trim_end_matches('/'))
         .origins(settings.origins)
-        .loopback_hosts_only(settings.loopback_hosts_only)
+        .hosts(settings.hosts)
+        .trusted_proxies(settings.trusted_proxies)
+        .max_connections(settings.max_connections)
+        .limit_addresses(settings.rate_limits.then(AddressLimits::default))
+        .limit_traffic(settings.rate_limits.then(TrafficLimits::default))
+        .require_tls(settings.redirect_from.map(|_| RequireTls::Redirect(Some(address.port()))))
+        .hsts(settings.hsts.then(Hsts::default))
+        .security_headers(true)
         .allow_eio3(settings.eio3)
         .transports(settings.transports)
         .ping_interval(settings.ping_interval)
@@ -67,30 +80,34 @@ async fn serve(settings: Settings) -> Result<(), Problem> {
     }
     let io = builder.build().map_err(|error| Problem(error.to_string()))?;
 
-    let mut signals = Signals::new().map_err(|error| Problem(format!("cannot listen for signals: {error}")))?;
-    let listener = engineio::bind(settings.listen).await.map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => " (another program listens there; try another port with --listen)",
-            io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges; try --listen 127.0.0.1:3000)",
-            _ => "",
-        };
-        Problem(format!("cannot listen on {}: {error}{hint}", settings.listen))
-    })?;
-    let address = listener.local_addr().map_err(|error| Problem(format!("cannot tell the address: {error}")))?;
-
+    let signals = Signals::new().and_then(|signals| Ok((signals, Hangup::new()?)));
+    let (mut signals, mut hangup) = signals.map_err(|error| Problem(format!("cannot listen for signals: {error}")))?;
     let say = Voice { json: settings.json, scheme: if settings.tls.is_some() { "https" } else { "http" } };
+    let tls = settings.tls.clone();
+    let plain_site = site.clone();
     let serving = async {
         match settings.tls {
             Some(tls) => io.engine().serve_tls(listener, site, tls).await,
             None => io.engine().serve(listener, site).await,
         }
     };
-    say.listening(&address.to_string(), &settings.path);
+    let from = redirecting.as_ref().and_then(|listener| listener.local_addr().ok()).map(|from| from.to_string());
+    let leading_to_tls = async {
+        match redirecting {
+            Some(listener) => io.engine().serve(listener, plain_site).await,
+            None => std::future::pending().await,
+        }
+    };
+    say.listening(&address.to_string(), &settings.path, from.as_deref());
     let tidying = tokio::spawn(give_memory_back(io.clone()));
     tokio::select! {
         ended = serving => {
             ended.map_err(|error| Problem(format!("cannot listen on {address} any more: {error}")))?;
         }
+        ended = leading_to_tls => {
+            ended.map_err(|error| Problem(format!("cannot redirect to TLS any more: {error}")))?;
+        }
+        () = reload_on_hangup(&mut hangup, tls, say) => {}
         () = signals.next() => {}
     }
     tidying.abort();
@@ -103,6 +120,32 @@ async fn serve(settings: Settings) -> Result<(), Problem> {
     }
     say.closed();
     Ok(())
+}
+
+/// Binds an address, or says what to try instead.
+async fn bind(address: SocketAddr) -> Result<TcpListener, Problem> {
+    engineio::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => " (another program listens there; try another port with --listen)",
+            io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges; try --listen 127.0.0.1:3000)",
+            _ => "",
+        };
+        Problem(format!("cannot listen on {address}: {error}{hint}"))
+    })
+}
+
+/// Reads the certificate anew whenever a signal asks for it. Never ends.
+async fn reload_on_hangup(hangup: &mut Hangup, tls: Option<Tls>, say: Voice) {
+    loop {
+        hangup.next().await;
+        // Without a certificate there is nothing to read, and the signal ends nothing.
+        let Some(tls) = tls.clone() else { continue };
+        // Away from the workers: it reads files.
+        match tokio::task::spawn_blocking(move || tls.reload()).await {
+            Ok(result) => say.reloaded(result.map_err(|error| error.to_string())),
+            Err(error) => say.reloaded(Err(error.to_string())),
+        }
+    }
 }
 
 /// Returns the memory of many clients that have left to the operating system.
@@ -127,12 +170,26 @@ struct Voice {
 }
 
 impl Voice {
-    fn listening(self, address: &str, path: &str) {
+    fn listening(self, address: &str, path: &str, redirects: Option<&str>) {
         let url = format!("{}://{address}", self.scheme);
+        let also = redirects.map(|from| format!(", redirecting http://{from} to it")).unwrap_or_default();
         self.say(
-            &format!("listening on {url}"),
-            json!({ "event": "listening", "url": url, "address": address, "path": path }),
+            &format!("listening on {url}{also}"),
+            json!({ "event": "listening", "url": url, "address": address, "path": path, "redirect_from": redirects }),
         );
+    }
+
+    fn reloaded(self, result: Result<bool, String>) {
+        match result {
+            Ok(changed) => {
+                let words = if changed { "the certificate has been exchanged" } else { "the certificate is the same" };
+                self.say(words, json!({ "event": "reloaded", "changed": changed }));
+            }
+            Err(error) => self.say(
+                &format!("the new certificate cannot be used, the old one stays: {error}"),
+                json!({ "event": "reload_failed", "error": error }),
+            ),
+        }
     }
 
     fn closing(self, sessions: usize) {
@@ -166,6 +223,35 @@ fn level(log: Log) -> LevelFilter {
         Log::Info => LevelFilter::INFO,
         Log::Debug => LevelFilter::DEBUG,
         Log::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// The signal that asks the program to read its certificate again.
+struct Hangup {
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Hangup {
+    #[cfg(unix)]
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { hangup: signal(SignalKind::hangup())? })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        self.hangup.recv().await;
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        std::future::pending::<()>().await;
     }
 }
 

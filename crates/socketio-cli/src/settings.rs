@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer};
-use socketio::{Origins, Tls, Transport};
+use socketio::{Hosts, Origins, Tls, Transport, TrustedProxies};
 
 /// Why the program could not do what it was asked: what happened, to what, and what to try.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ struct Options {
     #[arg(long, value_name = "DIR", env = "SIO_SERVE_CLIENT")]
     #[serde(alias = "serve-client")]
     serve_client: Option<PathBuf>,
-    /// A certificate chain as a PEM file: serve over TLS. Changes are noticed within a minute
+    /// A certificate chain as a PEM file: serve over TLS. Changes are noticed within a minute, or at once on SIGHUP
     #[arg(long, value_name = "FILE", env = "SIO_TLS_CERT", requires = "tls_key")]
     #[serde(alias = "tls-cert")]
     tls_cert: Option<PathBuf>,
@@ -83,6 +83,26 @@ struct Options {
     #[arg(long, value_name = "FILE", env = "SIO_TLS_KEY", requires = "tls_cert")]
     #[serde(alias = "tls-key")]
     tls_key: Option<PathBuf>,
+    /// Also listen here without TLS, and redirect everybody to TLS: `0.0.0.0:80`
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SIO_REDIRECT_FROM")]
+    #[serde(alias = "redirect-from")]
+    redirect_from: Option<String>,
+    /// A name under which the server may be asked for, such as `example.org` or `*.example.org`; repeatable
+    /// [default: names of this machine if only it can connect, else all]
+    #[arg(long, value_name = "NAME", env = "SIO_HOST", value_delimiter = ',')]
+    host: Option<Vec<String>>,
+    /// A proxy whose word about clients counts: an address, a network such as `10.0.0.0/8`, `loopback` or `private`; repeatable
+    #[arg(long, value_name = "PROXY", env = "SIO_TRUSTED_PROXY", value_delimiter = ',')]
+    #[serde(alias = "trusted-proxy")]
+    trusted_proxy: Option<Vec<String>>,
+    /// Whether to limit what one address may have and what one client may send [default: where other machines can connect]
+    #[arg(long, env = "SIO_RATE_LIMITS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    #[serde(alias = "rate-limits")]
+    rate_limits: Option<bool>,
+    /// The most connections at once [default: 80 % of the files that the program may open]
+    #[arg(long, value_name = "COUNT", env = "SIO_MAX_CONNECTIONS")]
+    #[serde(alias = "max-connections")]
+    max_connections: Option<usize>,
     /// Listen on an address that other machines reach, and answer to any host name, although there is no TLS
     #[arg(long, env = "SIO_INSECURE", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     insecure: Option<bool>,
@@ -108,8 +128,16 @@ pub(crate) struct Settings {
     pub(crate) serve_client: Option<PathBuf>,
     /// With it, everything goes over TLS.
     pub(crate) tls: Option<Tls>,
-    /// Only requests for a name of this machine are answered: the shield against DNS rebinding.
-    pub(crate) loopback_hosts_only: bool,
+    /// Where plain requests are redirected from.
+    pub(crate) redirect_from: Option<SocketAddr>,
+    /// Browsers are told to come over TLS only: not for names of this machine, where other programs listen on other ports.
+    pub(crate) hsts: bool,
+    /// The names that are answered to; by default only those of this machine where nobody else can connect, the shield
+    /// against DNS rebinding.
+    pub(crate) hosts: Hosts,
+    pub(crate) trusted_proxies: TrustedProxies,
+    pub(crate) rate_limits: bool,
+    pub(crate) max_connections: usize,
     pub(crate) json: bool,
     pub(crate) log: Log,
 }
@@ -152,6 +180,11 @@ impl Options {
             // A pair stays together: a flag does not borrow the key of the file's certificate.
             tls_key: if self.tls_cert.is_some() { self.tls_key } else { file.tls_key },
             tls_cert: self.tls_cert.or(file.tls_cert),
+            redirect_from: self.redirect_from.or(file.redirect_from),
+            host: self.host.or(file.host),
+            trusted_proxy: self.trusted_proxy.or(file.trusted_proxy),
+            rate_limits: self.rate_limits.or(file.rate_limits),
+            max_connections: self.max_connections.or(file.max_connections),
             insecure: self.insecure.or(file.insecure),
             log: self.log.or(file.log),
         }
@@ -175,6 +208,28 @@ impl Options {
                  (give --tls-cert and --tls-key, listen on 127.0.0.1 behind a proxy that does TLS, or say --insecure)"
             )));
         }
+        let redirect_from = match &self.redirect_from {
+            Some(_) if tls.is_none() => {
+                return Err(Problem(
+                    "redirect_from leads to TLS, and there is no certificate: give tls_cert".to_owned(),
+                ));
+            }
+            Some(text) => Some(address(text)?.0),
+            None => None,
+        };
+        let hosts = match self.host {
+            Some(names) => Hosts::listed(names),
+            None if local && !insecure => Hosts::loopback(),
+            None => Hosts::any(),
+        };
+        hosts.validate().map_err(|error| Problem(error.to_string()))?;
+        let trusted_proxies = TrustedProxies::new(self.trusted_proxy.unwrap_or_default())
+            .map_err(|error| Problem(format!("trusted_proxy: {error}")))?;
+        let max_connections = match self.max_connections {
+            Some(0) => return Err(Problem("max_connections must be more than zero".to_owned())),
+            Some(most) => most,
+            None => open_files().map_or(1_000_000, connections_for),
+        };
         let mut origins = Origins::same_origin();
         let others = self.origin.unwrap_or_default();
         for origin in &others {
@@ -210,7 +265,12 @@ impl Options {
             hold_polls: self.hold_polls.map(|Span(time)| time),
             serve_client: self.serve_client,
             tls,
-            loopback_hosts_only: local && !insecure,
+            redirect_from,
+            hsts: !local,
+            hosts,
+            trusted_proxies,
+            rate_limits: self.rate_limits.unwrap_or(!local),
+            max_connections,
             json,
             log: self.log.unwrap_or(Log::Warn),
         })
@@ -227,6 +287,18 @@ fn address(text: &str) -> Result<(SocketAddr, bool), Problem> {
         return Err(Problem(format!("`{text}` has no address to listen on (try 127.0.0.1:3000)")));
     };
     Ok((*first, addresses.iter().all(|address| address.ip().is_loopback())))
+}
+
+/// How many files this program may have open, where the system tells it in a file.
+fn open_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// How many connections so many files are enough for: four of five, and 32 are kept for everything else.
+fn connections_for(files: usize) -> usize {
+    (files / 5 * 4).min(files.saturating_sub(32)).max(1)
 }
 
 /// The path with one slash at each end.
@@ -388,7 +460,7 @@ mod tests {
         assert_eq!(settings.transports, [Transport::Polling, Transport::WebSocket]);
         assert_eq!((settings.ping_interval, settings.ping_timeout), (Duration::from_secs(25), Duration::from_secs(20)));
         assert_eq!((settings.max_payload, settings.hold_polls, settings.eio3), (1_000_000, None, false));
-        assert!(settings.loopback_hosts_only && !settings.origins.is_any() && settings.serve_client.is_none());
+        assert!(settings.hosts == Hosts::loopback() && !settings.origins.is_any() && settings.serve_client.is_none());
     }
 
     #[test]
@@ -445,6 +517,10 @@ mod tests {
         check("--ping-interval 0", "", "ping_interval must be longer than zero");
         check("--ping-timeout 0s", "", "ping_timeout must be longer than zero");
         check("--origin nonsense", "", "`nonsense` is not an origin pattern");
+        check("--host example.org:80", "", "`example.org:80` is not a host name");
+        check("--trusted-proxy nonsense", "", "trusted_proxy: `nonsense` is no address");
+        check("--redirect-from 127.0.0.1:80", "", "there is no certificate");
+        check("--max-connections 0", "", "more than zero");
         for bad in ["socket.io", "/", "//", "/a//b/", "/a?b", "/a#b", "/a b", "/ü"] {
             let problem = path(bad).unwrap_err().0;
             assert!(problem.contains("(try /socket.io/)"), "{problem}");
@@ -460,10 +536,24 @@ mod tests {
     #[test]
     fn an_address_of_other_machines_needs_the_word_insecure() {
         let settings = settle("--listen 0.0.0.0:3000 --insecure", "").unwrap();
-        assert!(!settings.loopback_hosts_only);
-        assert!(settle("--listen [::1]:3000", "").unwrap().loopback_hosts_only);
-        assert!(settle("--listen localhost:3000", "").unwrap().loopback_hosts_only);
+        assert!(settings.hosts.is_any() && settings.rate_limits);
+        assert!(settle("--listen [::1]:3000", "").unwrap().hosts == Hosts::loopback());
+        assert!(settle("--listen localhost:3000", "").unwrap().hosts == Hosts::loopback());
         assert!(settle("--origin *", "").unwrap().origins.is_any());
+    }
+
+    #[test]
+    fn limits_are_on_where_other_machines_can_connect() {
+        let open = "--listen 0.0.0.0:3000 --insecure";
+        assert!(!settle("", "").unwrap().rate_limits);
+        assert!(settle(open, "").unwrap().rate_limits);
+        assert!(!settle(&format!("{open} --rate-limits=false"), "").unwrap().rate_limits);
+        assert!(settle("--rate-limits", "").unwrap().rate_limits);
+        let settings = settle(open, "host = [\"example.org\"]\ntrusted_proxy = [\"10.0.0.0/8\"]").unwrap();
+        assert!(settings.hosts.allows(Some("example.org")) && !settings.hosts.allows(Some("localhost")));
+        assert!(settings.trusted_proxies.trusts("10.1.2.3".parse().unwrap()));
+        assert_eq!([1, 33, 100, 1_024, 1_000_000].map(connections_for), [1, 1, 68, 816, 800_000]);
+        assert_eq!(settle("--max-connections 7", "").unwrap().max_connections, 7);
     }
 
     #[test]

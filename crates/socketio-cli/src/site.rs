@@ -145,7 +145,7 @@ impl Site {
         // A header that is no text names no host that we are.
         let host = headers.get(HOST).map(|host| host.to_str().unwrap_or("?"));
         if !hosts.allows(host) {
-            return refusal(StatusCode::MISDIRECTED_REQUEST, "this server answers only to names of this machine");
+            return refusal(StatusCode::MISDIRECTED_REQUEST, "the Host header does not name this server");
         }
         let Some(file) = files.get(path) else { return refusal(StatusCode::NOT_FOUND, "not found") };
         if method != Method::GET && method != Method::HEAD {

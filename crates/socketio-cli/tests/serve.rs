@@ -118,6 +118,122 @@ fn a_foreign_name_gets_neither_page_nor_session() {
 }
 
 #[test]
+fn everything_that_is_sent_has_the_security_headers() {
+    let server = Server::start(&[]);
+    for request in [
+        "GET / HTTP/1.1\nHost: ADDRESS",
+        "GET /nothing HTTP/1.1\nHost: ADDRESS",
+        "POST / HTTP/1.1\nHost: ADDRESS",
+        "GET / HTTP/1.1\nHost: evil.test",
+        "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\nHost: ADDRESS",
+        "GET /socket.io/?EIO=4&transport=polling&j=0 HTTP/1.1\nHost: ADDRESS",
+        "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\nHost: ADDRESS\nOrigin: https://evil.test",
+        "GET /socket.io/ HTTP/1.1\nHost: ADDRESS",
+        "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\nHost: evil.test",
+        "GET / HTTP/1.1\nHost: ADDRESS\nHost: ADDRESS",
+    ] {
+        let (head, _) = server.ask(&format!("{request}\nConnection: close\n\n"));
+        for header in [
+            "x-content-type-options: nosniff",
+            "x-frame-options: deny",
+            "referrer-policy: no-referrer",
+            "content-security-policy: default-src '",
+        ] {
+            assert_eq!(head.matches(header).count(), 1, "{request}: {header}: {head}");
+        }
+        assert!(!head.contains("strict-transport-security"), "{request}: {head}");
+    }
+}
+
+/// A certificate and its key in files, and a way to make them others.
+struct Certificate {
+    directory: std::path::PathBuf,
+}
+
+impl Certificate {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("sio-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let certificate = Self { directory };
+        certificate.renew();
+        certificate
+    }
+
+    fn renew(&self) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(self.path("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(self.path("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    }
+
+    fn path(&self, file: &str) -> String {
+        self.directory.join(file).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_hangup_takes_the_new_certificate_and_keeps_the_old_one_when_it_is_bad() {
+    let files = Certificate::new("hangup");
+    let mut child = sio()
+        .args(["serve", "--listen", "127.0.0.1:0", "--json"])
+        .args(["--tls-cert", &files.path("cert.pem"), "--tls-key", &files.path("key.pem")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap());
+    let mut server = Server { child, lines, address: String::new() };
+    let listening = server.line();
+    assert!(listening["url"].as_str().unwrap().starts_with("https://"), "{listening}");
+    let hang_up = |server: &mut Server| {
+        let sent = Command::new("kill").args(["-HUP", &server.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        server.line()
+    };
+    files.renew();
+    assert_eq!(hang_up(&mut server), serde_json::json!({ "event": "reloaded", "changed": true }));
+    assert_eq!(hang_up(&mut server), serde_json::json!({ "event": "reloaded", "changed": false }));
+    // A key that belongs to another certificate.
+    let key = std::fs::read(files.path("key.pem")).unwrap();
+    files.renew();
+    std::fs::write(files.path("key.pem"), key).unwrap();
+    let failed = hang_up(&mut server);
+    assert_eq!(failed["event"], "reload_failed");
+    assert!(failed["error"].as_str().unwrap().contains("certificate"), "{failed}");
+    assert_eq!(server.child.try_wait().unwrap(), None);
+}
+
+#[test]
+fn plain_requests_are_redirected_to_tls() {
+    let files = Certificate::new("redirect");
+    let mut child = sio()
+        .args(["serve", "--listen", "127.0.0.1:0", "--redirect-from", "127.0.0.1:0", "--json"])
+        .args(["--tls-cert", &files.path("cert.pem"), "--tls-key", &files.path("key.pem")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap());
+    let mut server = Server { child, lines, address: String::new() };
+    let listening = server.line();
+    let port = listening["address"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+    server.address = listening["redirect_from"].as_str().unwrap().to_owned();
+    for path in ["/", "/socket.io/?eio=4&transport=polling"] {
+        let (head, _) = server.ask(&format!("GET {path} HTTP/1.1\nHost: localhost:80\nConnection: close\n\n"));
+        assert!(head.starts_with("http/1.1 308 "), "{head}");
+        assert!(head.contains(&format!("\r\nlocation: https://localhost:{port}{path}\r\n")), "{head}");
+    }
+    let (head, _) = server.ask("GET / HTTP/1.1\nHost: evil.test\nConnection: close\n\n");
+    assert!(head.starts_with("http/1.1 421 "), "{head}");
+}
+
+#[test]
 fn options_reach_the_server() {
     let server = Server::start(&[
         "--path",

@@ -30,7 +30,7 @@ pub(crate) fn run(peer: &Peer, filter: &str) -> Result<Count> {
         Peer::Node => "node",
     };
     let (server, arguments) = peer.command();
-    let mut args = vec!["--target", target, "--self-check", "--filter", filter, "--", server];
+    let mut args = vec!["--target", target, "--self-check", "--memory", "--filter", filter, "--", server];
     args.extend(arguments.iter().map(String::as_str));
     let outcome = Job::new(&program).args(args).deadline(10).run()?;
     let count = outcome.lines.last().map(|line| crate::report::count(std::slice::from_ref(line))).unwrap_or_default();

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::json;
 use socketio::{
     Ack, AckError, AnyParser, Auth, Builder, Bytes, ConnectError, Cookie, Cors, Data, DeflateOptions, DisconnectReason,
-    Namespace, OwnedArgs, RecoveryOptions, RoomName, Socket, SocketIo, Spread, State, Transport, Value,
+    Limits, Namespace, OverRate, OwnedArgs, Rate, RecoveryOptions, RoomName, SessionBinding, Socket, SocketIo, Spread,
+    State, TrafficLimits, Transport, TrustedProxies, Value,
 };
 
 /// Reasons of disconnections under the keys that clients gave.
@@ -53,7 +54,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Some(_) => Err(std::io::Error::other("built without the feature `tls`")),
             None => {
                 println!("listening on {port}");
-                io.serve(listener).await
+                io.engine().serve(listener, stats(io.clone())).await
             }
         }
     };
@@ -72,6 +73,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// The questions of `later`.
 #[derive(Default)]
 struct Later(Mutex<Vec<(i64, Ack)>>);
+
+/// `/stats`: what happened, as a flat object of numbers.
+fn stats(io: SocketIo) -> axum::Router {
+    let answer = async move || {
+        let counts: serde_json::Map<String, serde_json::Value> =
+            io.engine_stats().each().map(|(name, count)| (name.to_owned(), count.into())).collect();
+        serde_json::Value::Object(counts).to_string()
+    };
+    axum::Router::new().route("/stats", axum::routing::get(answer))
+}
 
 /// What a client may ask for when it connects.
 #[derive(Deserialize)]
@@ -286,6 +297,12 @@ struct Options {
     gate: bool,
     loopback_hosts: bool,
     compress: bool,
+    limits: Limits,
+    bind_address: bool,
+    trusted_proxies: TrustedProxies,
+    /// Packets per second of one client.
+    packets: Option<u64>,
+    over: OverRate,
 }
 
 impl Options {
@@ -310,6 +327,11 @@ impl Options {
             gate: false,
             loopback_hosts: false,
             compress: false,
+            limits: Limits::default(),
+            bind_address: false,
+            trusted_proxies: TrustedProxies::default(),
+            packets: None,
+            over: OverRate::Delay,
         };
         while let Some(option) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{option} needs a value"));
@@ -345,6 +367,18 @@ impl Options {
                 "--gate" => options.gate = true,
                 "--loopback-hosts" => options.loopback_hosts = true,
                 "--compress" => options.compress = true,
+                "--hook-timeout" => options.limits.hook_timeout = ms(value()?)?,
+                "--impatient" => {
+                    let time = ms(value()?)?;
+                    options.limits.first_activity_timeout = time;
+                    options.limits.message_timeout = time;
+                    options.limits.attachment_timeout = time;
+                    options.limits.write_timeout = time;
+                }
+                "--bind-address" => options.bind_address = true,
+                "--trusted-proxy" => options.trusted_proxies = TrustedProxies::new([value()?])?,
+                "--packets" => options.packets = Some(value()?.parse()?),
+                "--over-disconnect" => options.over = OverRate::Disconnect,
                 other => return Err(format!("there is no option `{other}`").into()),
             }
         }
@@ -354,6 +388,8 @@ impl Options {
     fn builder(&self) -> Builder {
         let options = self.clone();
         let mut builder = SocketIo::builder()
+            .limits(options.limits)
+            .trusted_proxies(options.trusted_proxies)
             .parser(options.parser)
             .path(options.path)
             .ping_interval(options.ping_interval)
@@ -375,9 +411,25 @@ impl Options {
         }
         if options.gate {
             builder = builder.allow_request(|request| {
-                let closed = request.query().split('&').any(|pair| pair == "gate=closed");
-                async move { if closed { Err("no way".to_owned()) } else { Ok(()) } }
+                let gate = request.query().split('&').find_map(|pair| pair.strip_prefix("gate=")).map(str::to_owned);
+                async move {
+                    match gate.as_deref() {
+                        Some("closed") => Err("no way".to_owned()),
+                        Some("hang") => std::future::pending().await,
+                        Some("panic") => panic!("the gate was asked to panic"),
+                        _ => Ok(()),
+                    }
+                }
             });
+        }
+        if options.bind_address {
+            builder = builder.session_binding(SessionBinding::new().address());
+        }
+        if let Some(packets) = options.packets {
+            let mut traffic = TrafficLimits::default();
+            traffic.packets = Rate::per_second(packets).burst(packets / 5);
+            traffic.over = options.over;
+            builder = builder.limit_traffic(traffic);
         }
         if let Some(time) = options.recovery {
             let mut recovery = RecoveryOptions::default();

@@ -1,15 +1,18 @@
 //! Runs the catalogue of hostile input against a server and looks at every reaction.
 //!
 //! ```text
-//! hostile --target ours|node [--self-check] [--filter PART] -- PROGRAM [ARGS...]
+//! hostile --target ours|node [--self-check] [--memory] [--filter PART] -- PROGRAM [ARGS...]
 //! ```
 //!
 //! The program is an interop server (`interop/EVENTS.md`); every profile of options gets its own process, started here
 //! on a free port of 127.0.0.1. After every row a good client must still be served, over WebSocket and over polling.
 //! `--target node` runs only the rows on which the npm server reacts as we want to. `--self-check` falsifies one
-//! expectation of every group and wants to see it noticed.
+//! expectation of every group and wants to see it noticed. `--memory` runs everything twice, and wants our servers to hold
+//! no more after the second time than after the first: no session, no file, no memory.
 
 mod bytes;
+#[cfg(test)]
+mod catalogue;
 mod good;
 mod rows;
 mod server;
@@ -33,6 +36,7 @@ const SLOW: Duration = Duration::from_secs(3);
 struct Options {
     target: Target,
     self_check: bool,
+    memory: bool,
     filter: String,
     command: Vec<String>,
 }
@@ -49,7 +53,8 @@ fn main() -> ExitCode {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { target: Target::Ours, self_check: false, filter: String::new(), command: Vec::new() };
+    let mut options =
+        Options { target: Target::Ours, self_check: false, memory: false, filter: String::new(), command: Vec::new() };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -62,6 +67,7 @@ fn options() -> Result<Options, String> {
             }
             "--filter" => options.filter = args.next().ok_or("`--filter` wants a part of a row's id")?,
             "--self-check" => options.self_check = true,
+            "--memory" => options.memory = true,
             "--" => options.command = args.by_ref().collect(),
             other => return Err(format!("what is `{other}`?")),
         }
@@ -122,6 +128,11 @@ fn run(options: &Options) -> Result<bool, String> {
             }
         }
     }
+    if options.memory && options.target == Target::Ours {
+        for (profile, outcome) in again(&servers, &all)? {
+            count("memory", &format!("memory of {profile}"), outcome);
+        }
+    }
     servers.end();
     for (group, good, bad) in &groups {
         println!("{group:<12} {good:>4} passed, {bad:>3} failed");
@@ -134,6 +145,38 @@ fn run(options: &Options) -> Result<bool, String> {
 enum Expect {
     Pass,
     Fail,
+}
+
+/// A server may have grown by so much: a twentieth, and what the pools of its threads vary by.
+const SLACK_KIB: u64 = 8 << 10;
+
+type Outcome = Result<(), String>;
+
+/// Connections that asked for counters and are being closed.
+const STRAYS: usize = 2;
+
+/// Runs everything once more and compares what each server holds then with what it held before.
+fn again(servers: &Servers, all: &[(Case, Expect)]) -> Result<Vec<(String, Outcome)>, String> {
+    servers.settle()?;
+    let before = servers.footprints();
+    at_once(servers, Target::Ours, all);
+    servers.settle()?;
+    let after = servers.footprints();
+    let compare = |(profile, before): (&String, &server::Footprint)| {
+        let outcome = match after.get(profile) {
+            None => Err("the server has ended".to_owned()),
+            Some(after) => {
+                let most = before.resident_kib + before.resident_kib / 20 + SLACK_KIB;
+                println!("{profile:<14} {:>7} KiB, then {:>7} KiB", before.resident_kib, after.resident_kib);
+                match after.resident_kib <= most && after.files <= before.files + STRAYS {
+                    true => Ok(()),
+                    false => Err(format!("{before:?} before, {after:?} after")),
+                }
+            }
+        };
+        (profile.clone(), outcome)
+    };
+    Ok(before.iter().map(compare).collect())
 }
 
 /// Runs the rows, some at a time: they have connections of their own, and most of them wait.

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 /// Options of the interop server by profile.
 const PROFILES: &[(&str, &[&str])] = &[
@@ -13,7 +14,7 @@ const PROFILES: &[(&str, &[&str])] = &[
     ("small", &["--max-payload", "1000"]),
     ("msgpack", &["--parser", "msgpack"]),
     ("cors", &["--cors", "https://ok.example"]),
-    ("gate", &["--gate"]),
+    ("gate", &["--gate", "--hook-timeout", "500"]),
     ("loopback", &["--loopback-hosts"]),
     ("cookie", &["--cookie", "io"]),
     ("polling-only", &["--transports", "polling"]),
@@ -25,7 +26,36 @@ const PROFILES: &[(&str, &[&str])] = &[
     ),
     ("slow-ping", &["--upgrade-timeout", "1000", "--connect-timeout", "2000"]),
     ("deflate", &["--compress"]),
+    ("wildcard", &["--cors", "https://*.x.com"]),
+    ("idn", &["--cors", "https://xn--mller-kva.de"]),
+    // Half a second is all that anything may take.
+    ("impatient", &["--impatient", "500"]),
+    ("alone", &["--impatient", "500"]),
+    ("bound", &["--bind-address", "--trusted-proxy", "loopback"]),
+    ("bound-direct", &["--bind-address", "--trusted-proxy", "10.0.0.0/8"]),
+    ("rates", &["--packets", "500"]),
+    ("rates-strict", &["--packets", "500", "--over-disconnect"]),
+    ("recovery", &["--recovery", "120000"]),
 ];
+
+/// A client that has gone without a word is noticed by its pings: 45 seconds with Node's defaults.
+const SETTLED: Duration = Duration::from_secs(120);
+
+/// What a process holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Footprint {
+    pub(crate) resident_kib: u64,
+    pub(crate) files: usize,
+}
+
+/// What the system says of a process; `None` where it does not say it in files.
+fn footprint(pid: u32) -> Option<Footprint> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let resident_kib = resident.split_whitespace().next()?.parse().ok()?;
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
+    Some(Footprint { resident_kib, files })
+}
 
 pub(crate) fn exists(profile: &str) -> bool {
     PROFILES.iter().any(|(name, _)| *name == profile)
@@ -75,6 +105,28 @@ impl Servers {
         let said = server.said.lock().unwrap_or_else(|poison| poison.into_inner()).join("\n");
         running.remove(profile);
         Some(said)
+    }
+
+    /// Waits until nobody is left on any server: the sessions of the rows have timed out, their connections are closed.
+    pub(crate) fn settle(&self) -> Result<(), String> {
+        let addresses: Vec<_> = self.running().iter().map(|(name, server)| (name.clone(), server.address)).collect();
+        let begin = Instant::now();
+        for (profile, address) in addresses {
+            // The connection that asks is one of them.
+            while count(address, "sessions")? > 0 || count(address, "connections")? > 1 {
+                if begin.elapsed() > SETTLED {
+                    return Err(format!("{profile}: {} sessions are left", count(address, "sessions")?));
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+        Ok(())
+    }
+
+    /// What each server holds, by profile.
+    pub(crate) fn footprints(&self) -> BTreeMap<String, Footprint> {
+        let running = self.running();
+        running.iter().filter_map(|(name, server)| Some((name.clone(), footprint(server.child.id())?))).collect()
     }
 
     pub(crate) fn end(&self) {
@@ -137,4 +189,15 @@ impl Server {
         std::thread::spawn(move || lines.for_each(drop));
         Ok(Server { child, address: SocketAddr::from(([127, 0, 0, 1], port)), said })
     }
+}
+
+/// One of the numbers that our server tells of itself.
+pub(crate) fn count(address: SocketAddr, name: &str) -> Result<u64, String> {
+    let mut wire = crate::wire::Wire::open(address)?;
+    wire.send(format!("GET /stats HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let body = wire.response(false)?.body;
+    let text = String::from_utf8_lossy(&body).into_owned();
+    let after = text.split_once(&format!("\"{name}\":")).map(|(_, after)| after);
+    let digits = after.map(|after| after.chars().take_while(char::is_ascii_digit).collect::<String>());
+    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| format!("no `{name}` in {text}"))
 }

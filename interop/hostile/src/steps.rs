@@ -24,6 +24,9 @@
 //! | `PE` | parse error: `gone`, and a POST was refused with an empty 400 (the npm server says `ok` before it looks) |
 //! | `FC` | refused by Socket.IO: `gone`, and a POST was answered `ok`, the next poll brings the close packet |
 //! | `PE or FC` | either |
+//! | `deaf N bytes`, `deaf-text N …` | writes the bytes, or a masked text frame, up to N times and reads nothing, until the server has enough |
+//! | `until name N`, `none name` | the server's counter of this name comes to N, or is 0 (`GET /stats`) |
+//! | `counts N`, `questions N`, `thief` | numbers in order; that many questions that time out; goes on with the session of the answer |
 //! | `close-echo code payload`, `too-big`, `wants-question`, `answer args`, `answer/chat args`, `refused-namespace`, `FC-after-connect` | what single rows need; see the code |
 //!
 //! Words in braces: `{poll}` and `{wsu}` are the session's targets, `{sid}` its id, `{host}` the server's address,
@@ -149,6 +152,13 @@ const VERBS: &[&str] = &[
     "upgraded",
     "slam",
     "oks",
+    "deaf",
+    "deaf-text",
+    "until",
+    "none",
+    "counts",
+    "questions",
+    "thief",
 ];
 
 fn is_expectation(step: &str) -> bool {
@@ -176,6 +186,8 @@ fn is_expectation(step: &str) -> bool {
                 | "close-echo"
                 | "oks"
                 | "ends"
+                | "until"
+                | "counts"
         )
 }
 
@@ -340,6 +352,47 @@ impl Run {
                 wire.send(good::upgrade_request(self.address, rest, "").as_bytes())
             }
             "ends" => self.ends(),
+            "deaf" | "deaf-text" => {
+                let (count, text) = rest.split_once(' ').ok_or("`deaf N bytes`")?;
+                let count: usize = count.parse().map_err(|_| "no count")?;
+                let bytes = parse(text)?;
+                let bytes = if verb == "deaf" { bytes } else { masked(0x81, &bytes) };
+                self.wire()?.send_deaf(&bytes, count)
+            }
+            "until" | "none" => {
+                let (name, least) =
+                    if verb == "none" { (rest, "0") } else { rest.split_once(' ').ok_or("`until name N`")? };
+                let least: u64 = least.parse().map_err(|_| "no number")?;
+                let begin = std::time::Instant::now();
+                loop {
+                    let found = crate::server::count(self.address, name)?;
+                    if (verb == "until" && found >= least) || found == least {
+                        return Ok(());
+                    }
+                    if begin.elapsed() > crate::wire::PATIENCE {
+                        return Err(format!("it is {found}"));
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+            }
+            "counts" => {
+                let count: usize = rest.parse().map_err(|_| "no count")?;
+                (0..count).try_for_each(|at| self.step(&format!("wants 42[\"number\",{at}]")))?;
+                self.step(&format!("wants 42[\"number-end\",{count}]"))
+            }
+            "questions" => {
+                let count: usize = rest.parse().map_err(|_| "no count")?;
+                for at in 1..=count {
+                    self.step(&format!("text 42{at}[\"ask-timeout\",1]"))?;
+                    self.step("wants-question")?;
+                    self.step(&format!("wants 43{at}[\"timeout\"]"))?;
+                }
+                Ok(())
+            }
+            "thief" => {
+                let body = self.last()?.body.clone();
+                self.take_sid(&body)
+            }
             "close-echo" => {
                 let (code, payload) = rest.split_once(' ').ok_or("`close-echo code payload`")?;
                 self.frame(0x88, &parse(payload)?)?;

@@ -64,6 +64,18 @@ impl Wire {
         self.stream.set_nonblocking(false).map_err(|error| error.to_string())
     }
 
+    /// Writes the same bytes again and again and reads nothing, until the peer takes no more. Then it is read again.
+    pub(crate) fn send_deaf(&mut self, bytes: &[u8], count: usize) -> Result<(), String> {
+        self.stream.set_write_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
+        for _ in 0..count {
+            // The peer has hung up, or will when we go on like this: what comes next looks at that.
+            if self.stream.write_all(bytes).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn read_ready(&mut self) {
         let mut chunk = [0; 65536];
         loop {

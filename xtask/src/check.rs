@@ -72,6 +72,13 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     if Job::cargo(["deny", "--version"]).quiet().run()?.success {
         let deny = ["deny", "check", "bans", "licenses", "sources"];
         row("licences and sources", begin, Job::cargo(deny).run()?.success);
+        let begin = Instant::now();
+        // Only where the database can be had: a check that passes because it saw nothing would be worse than none.
+        if Job::cargo(["deny", "fetch", "db"]).quiet().deadline(2).run()?.success {
+            row("advisories", begin, Job::cargo(["deny", "check", "advisories"]).run()?.success);
+        } else {
+            report.left_out("check: advisories", "their database cannot be reached");
+        }
     } else {
         report
             .left_out("check: licences and sources", "cargo-deny is not installed (cargo install --locked cargo-deny)");

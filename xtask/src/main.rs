@@ -14,6 +14,7 @@ mod interop;
 mod interop_client;
 mod process;
 mod report;
+mod sbom;
 mod sim;
 mod soak;
 mod suites;
@@ -40,6 +41,7 @@ cargo xtask <command>
   conformance [--full]       the Autobahn cases: the short set, or all of them
   fuzz [target] [--seconds N] [--replay]
                              runs the fuzz targets for a while (20 s each), or replays their corpora
+  sbom [--out FILE]          what the lock file holds, as CycloneDX JSON
   sim [model] [--seeds N] [--seed S]
                              random schedules of cuts and returns against a model: 100,000 of `recovery` (the machine) and
                              5,000 of `recovery-server`; a failure prints its seed, which `--seed` runs again
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         "hostile" => hostile::main(&rest),
         "conformance" => conformance::main(&rest),
         "fuzz" => fuzz::main(&rest),
+        "sbom" => sbom::main(&rest),
         "sim" => sim::main(&rest),
         "soak" => soak::main(&rest),
         "bench" => bench::main(&rest),

@@ -233,6 +233,46 @@ fn plain_requests_are_redirected_to_tls() {
     assert!(head.starts_with("http/1.1 421 "), "{head}");
 }
 
+#[cfg(unix)]
+#[test]
+fn not_even_the_most_talkative_log_has_a_whole_session_id() {
+    let mut child = sio()
+        .args(["serve", "--listen", "127.0.0.1:0", "--json", "--log", "trace"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let log = std::thread::spawn(move || {
+        let mut log = String::new();
+        stderr.read_to_string(&mut log).unwrap();
+        log
+    });
+    let lines = BufReader::new(child.stdout.take().unwrap());
+    let mut server = Server { child, lines, address: String::new() };
+    server.address = server.line()["address"].as_str().unwrap().to_owned();
+    let (_, open) =
+        server.ask("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");
+    let sid = open.split('"').nth(3).unwrap().to_owned();
+    assert_eq!(sid.len(), 20, "{open}");
+    let target = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
+    // A namespace is joined, an upgrade is refused, a transport does not fit, and then comes what is no packet.
+    for request in [
+        format!("POST {target} HTTP/1.1\nHost: ADDRESS\nConnection: close\nContent-Length: 2\n\n40"),
+        format!("GET {target} HTTP/1.1\nHost: ADDRESS\nConnection: Upgrade\nUpgrade: websocket\n\n"),
+        format!("GET {} HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n", target.replace("polling", "websocket")),
+        format!("POST {target} HTTP/1.1\nHost: ADDRESS\nConnection: close\nContent-Length: 1\n\n7"),
+        format!("GET {target} HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n"),
+    ] {
+        server.ask(&request);
+    }
+    // It ends in peace, so everything that there is to say has been said.
+    assert_eq!(server.signal("-TERM").code(), Some(0));
+    let log = log.join().unwrap();
+    assert!(log.contains("session closed"), "{log}");
+    assert!(!log.contains(&sid), "{log}");
+}
+
 #[test]
 fn options_reach_the_server() {
     let server = Server::start(&[

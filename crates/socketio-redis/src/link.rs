@@ -121,6 +121,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between attempts; the longest one plus a connection is below two seconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// After an outage nothing is published before the other servers have had time to come back, too: what nobody is subscribed to
+/// is lost.
+const REGATHER: Duration = Duration::from_millis(750);
 /// A connection on which nothing happens is asked for a sign of life.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long [`Link::close`] waits for what is queued.
@@ -330,10 +333,11 @@ impl Item {
 
 async fn run(shared: Arc<Shared>, address: Address) {
     let mut pause = FIRST_PAUSE;
+    let mut again = false;
     while !shared.is_closing() {
-        match connect(&shared, &address).await {
+        match connect(&shared, &address, again).await {
             Ok(connection) => {
-                pause = FIRST_PAUSE;
+                (pause, again) = (FIRST_PAUSE, true);
                 serve(&shared, connection).await;
                 shared.down();
             }
@@ -359,8 +363,8 @@ async fn run(shared: Arc<Shared>, address: Address) {
     shared.state.lock().queue.clear();
 }
 
-/// Connects and subscribes to everything that is wanted.
-async fn connect(shared: &Arc<Shared>, address: &Address) -> RedisResult<MultiplexedConnection> {
+/// Connects and subscribes to everything that is wanted; `again` after an outage.
+async fn connect(shared: &Arc<Shared>, address: &Address, again: bool) -> RedisResult<MultiplexedConnection> {
     let generation = shared.generation.load(Ordering::Acquire);
     let to: Weak<Shared> = Arc::downgrade(shared);
     let push = move |push: PushInfo| -> Result<(), redis::aio::SendError> {
@@ -389,6 +393,14 @@ async fn connect(shared: &Arc<Shared>, address: &Address) -> RedisResult<Multipl
             pipeline.add_command(kind.subscribe(name)).ignore();
         }
         pipeline.exec_async(&mut connection).await?;
+    }
+    if again {
+        tokio::select! {
+            () = sleep(REGATHER) => {}
+            () = shared.broken.notified() => {
+                return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
+            }
+        }
     }
     {
         let _state = shared.state.lock();

@@ -105,7 +105,9 @@ pub(crate) fn main(args: &[String]) -> Result<bool> {
     let filter = if args.is_empty() { String::new() } else { args.remove(0) };
     crate::nothing_left(&args)?;
     let begin = Instant::now();
-    let (suite, count) = if self_check {
+    let (suite, count) = if filter == "cluster" {
+        ("interop: clusters", crate::cluster::run()?)
+    } else if self_check {
         let mut count = self_check_run(jobs)?;
         count += crate::interop_client::self_check(jobs)?;
         ("interop: self-check", count)
@@ -315,12 +317,12 @@ pub(crate) fn read_tap(outcome: &Outcome) -> Vec<Test> {
     tests
 }
 
-fn broken(why: Vec<String>) -> Test {
+pub(crate) fn broken(why: Vec<String>) -> Test {
     Test { name: "(the whole run)".to_owned(), passed: false, why }
 }
 
 /// Top-level lines of TAP; what stands indented or as a comment below a failure is its explanation.
-fn parse_tap(lines: &[String]) -> Vec<Test> {
+pub(crate) fn parse_tap(lines: &[String]) -> Vec<Test> {
     let mut tests: Vec<Test> = Vec::new();
     for line in lines {
         let (passed, rest) = match (line.strip_prefix("ok "), line.strip_prefix("not ok ")) {

@@ -6,6 +6,7 @@
 mod arrows;
 mod bench;
 mod check;
+mod cluster;
 mod conformance;
 mod fuzz;
 mod hostile;

@@ -89,6 +89,9 @@ fn interop(report: &mut Report) -> Result<()> {
     let client = crate::interop_client::run("", 2)?;
     report.add("interop: our client", client, begin.elapsed());
     let begin = Instant::now();
+    let clusters = crate::cluster::run()?;
+    report.add("interop: clusters", clusters, begin.elapsed());
+    let begin = Instant::now();
     let hostile = crate::hostile::run(&peer, "")?;
     report.add("interop: hostile input", hostile, begin.elapsed());
     Ok(())

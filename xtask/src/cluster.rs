@@ -1,0 +1,93 @@
+//! Mixed clusters: Node servers with their official adapters beside ours, on brokers that the suite starts.
+//!
+//! A test is one operation in one direction through one adapter, `classic broadcast node>rust`; the table puts them side
+//! by side. A cell without a test counts as failed: nothing is left out.
+
+use crate::Result;
+use crate::interop::{Test, broken, executable, parse_tap};
+use crate::process::Job;
+use crate::report::Count;
+
+const DIRECTIONS: &[&str] = &["node>node", "node>rust", "rust>node", "rust>rust"];
+
+/// Runs the suite of each kind of broker and prints the table.
+pub(crate) fn run() -> Result<Count> {
+    crate::install::npm("interop/cluster")?;
+    crate::install::debian("redis-server", "redis-server")?;
+    let node = executable(&["build", "-p", "socketio-redis", "--example", "cluster_node"], "cluster_node")?;
+    let args = ["--test-force-exit", "--test-reporter=tap", "suite.mjs"];
+    let job = Job::new("node").args(args).dir(&crate::root().join("interop/cluster")).env("CLUSTER_NODE", &node);
+    let outcome = job.env("NODE_TEST_CONTEXT", "").seconds(600).quiet().run()?;
+    let mut tests = parse_tap(&outcome.lines);
+    if tests.is_empty() || outcome.timed_out || !outcome.lines.iter().any(|line| line.starts_with("1..")) {
+        let from = outcome.lines.len().saturating_sub(40);
+        tests.push(broken(outcome.lines[from..].to_vec()));
+    }
+    let (text, holes) = table(&tests);
+    print!("{text}");
+    for test in tests.iter().filter(|test| !test.passed) {
+        println!("\nFAIL {}", test.name);
+        for line in &test.why {
+            println!("    {line}");
+        }
+    }
+    let passed = tests.iter().filter(|test| test.passed).count();
+    Ok(Count { passed, failed: tests.len() - passed + holes, skipped: 0 })
+}
+
+/// Operations down, adapters and directions across, and how many cells are empty.
+fn table(tests: &[Test]) -> (String, usize) {
+    let (mut adapters, mut operations): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
+    for test in tests {
+        if let [adapter, operation, direction] = test.name.split(' ').collect::<Vec<_>>()[..]
+            && DIRECTIONS.contains(&direction)
+        {
+            if !adapters.contains(&adapter) {
+                adapters.push(adapter);
+            }
+            if !operations.contains(&operation) {
+                operations.push(operation);
+            }
+        }
+    }
+    let mut text = format!("\n{:<18}", "");
+    for adapter in &adapters {
+        text.push_str(&format!("{adapter:<44}"));
+    }
+    text.push_str(&format!("\n{:<18}", "operation"));
+    for direction in adapters.iter().flat_map(|_| DIRECTIONS) {
+        text.push_str(&format!("{direction:<11}"));
+    }
+    let mut holes = 0;
+    for operation in operations {
+        text.push_str(&format!("\n{operation:<18}"));
+        for (adapter, direction) in adapters.iter().flat_map(|adapter| DIRECTIONS.iter().map(move |to| (adapter, to))) {
+            let name = format!("{adapter} {operation} {direction}");
+            let cell = match tests.iter().find(|test| test.name == name) {
+                Some(test) if test.passed => "ok",
+                Some(_) => "FAIL",
+                None => {
+                    holes += 1;
+                    "missing"
+                }
+            };
+            text.push_str(&format!("{cell:<11}"));
+        }
+    }
+    text.push('\n');
+    (text, holes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_without_a_test_is_a_failure() {
+        let lines = ["ok 1 - classic ack node>rust", "ok 2 - classic ack rust>node", "ok 3 - classic ack rust>rust"];
+        let tests = parse_tap(&lines.map(str::to_owned));
+        let (text, holes) = table(&tests);
+        assert_eq!(holes, 1);
+        assert!(text.contains("missing"), "{text}");
+    }
+}

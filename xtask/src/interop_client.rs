@@ -62,7 +62,7 @@ struct Programs {
 
 /// Whether any cell has this in its name.
 pub(crate) fn has(filter: &str) -> bool {
-    cells().iter().any(|cell| cell.name().contains(filter))
+    CHAOS.contains(filter) || cells().iter().any(|cell| cell.name().contains(filter))
 }
 
 /// What the reference server can spoil (`--break`), and the feature that has to notice.
@@ -107,9 +107,13 @@ pub(crate) fn self_check(jobs: usize) -> Result<Count> {
 /// Runs the cells whose name contains the filter, prints the table, and counts the tests.
 pub(crate) fn run(filter: &str, jobs: usize) -> Result<Count> {
     let cells: Vec<Cell> = cells().into_iter().filter(|cell| cell.name().contains(filter)).collect();
-    let programs = Programs::get(&cells)?;
-    // They mostly wait.
-    let results = side_by_side(&cells, jobs + 1, Cell::name, |cell| run_cell(&programs, cell));
+    let results = if cells.is_empty() {
+        Vec::new()
+    } else {
+        let programs = Programs::get(&cells)?;
+        // They mostly wait.
+        side_by_side(&cells, jobs + 1, Cell::name, |cell| run_cell(&programs, cell))
+    };
     let (full, others): (Vec<_>, Vec<_>) =
         cells.iter().zip(&results).partition(|(cell, _)| SERVERS.iter().any(|(label, ..)| *label == cell.label));
     for part in [full, others] {
@@ -119,7 +123,33 @@ pub(crate) fn run(filter: &str, jobs: usize) -> Result<Count> {
             print!("{}", grid(&columns));
         }
     }
-    Ok(tell(cells.iter().map(Cell::name).zip(results.iter().map(Vec::as_slice))))
+    let mut count = tell(cells.iter().map(Cell::name).zip(results.iter().map(Vec::as_slice)));
+    if CHAOS.contains(filter) {
+        count += chaos(60)?;
+    }
+    Ok(count)
+}
+
+/// The name of the run through a bad network, beside those of the cells.
+const CHAOS: &str = "client-of-4.8/chaos";
+
+/// 200 clients of the npm server through a network that cuts, delays, stalls and half-closes their connections.
+pub(crate) fn chaos(seconds: u64) -> Result<Count> {
+    crate::install::npm("interop/node")?;
+    let build = ["build", "--locked", "-p", "socketio-testkit", "--example", "client_chaos"];
+    let program = executable(&build, "client_chaos")?;
+    let time = seconds.to_string();
+    let job = Job::new(&program).args(["--seconds", &time, "--", "node", "interop/node/chaos.mjs"]);
+    // Each of its three waves may take two minutes to heal.
+    let outcome = job.seconds(seconds + 480).quiet().run()?;
+    for line in outcome.lines.iter().filter(|line| line.starts_with('#')) {
+        println!("{line}");
+    }
+    let tests = read_tap(&outcome);
+    for test in &tests {
+        println!("  {:<4} {}", if test.passed { "ok" } else { "FAIL" }, test.name);
+    }
+    Ok(tell([(CHAOS.to_owned(), &*tests)].into_iter()))
 }
 
 fn cells() -> Vec<Cell> {

@@ -2,6 +2,8 @@
 //!
 //! A part is a row in [`PARTS`]; `cargo xtask soak` runs all of them, one after the other.
 
+use std::time::Instant;
+
 use crate::Result;
 use crate::process::Job;
 use crate::report::{Report, count};
@@ -18,6 +20,7 @@ struct Part {
 const PARTS: &[Part] = &[
     Part { name: "first-event", minutes: None, run: |_, report| long_form("first_event", report) },
     Part { name: "interleavings", minutes: None, run: |_, report| long_form("interleavings", report) },
+    Part { name: "client-chaos", minutes: Some(10), run: client_chaos },
 ];
 
 pub(crate) fn main(args: &[String]) -> Result<bool> {
@@ -53,6 +56,14 @@ fn chosen(wanted: Option<&str>, minutes: Option<u64>) -> Result<Vec<&'static Par
         return Err("`--minutes` starts at 1".into());
     }
     Ok(parts)
+}
+
+/// Our client through a bad network, longer than the tests do it.
+fn client_chaos(minutes: u64, report: &mut Report) -> Result<()> {
+    let begin = Instant::now();
+    let count = crate::interop_client::chaos(60 * minutes)?;
+    report.add("soak: client-chaos", count, begin.elapsed());
+    Ok(())
 }
 
 /// A test of the testkit in its long form.

@@ -15,6 +15,7 @@ use engineio_proto::gate::{Denied, Gate, Place};
 use parking_lot::Mutex;
 
 use crate::{
+    SecurityLog, security,
     session::std_now,
     stats::{Counter, Counters},
 };
@@ -39,6 +40,7 @@ pub(crate) struct Door {
     gate: Mutex<Gate>,
     pub(crate) counters: Counters,
     hook: Option<ConnectionHook>,
+    security: SecurityLog,
 }
 
 impl fmt::Debug for Door {
@@ -48,8 +50,8 @@ impl fmt::Debug for Door {
 }
 
 impl Door {
-    pub(crate) fn new(gate: Gate, hook: Option<ConnectionHook>) -> Arc<Self> {
-        Arc::new(Self { gate: Mutex::new(gate), counters: Counters::default(), hook })
+    pub(crate) fn new(gate: Gate, hook: Option<ConnectionHook>, security: SecurityLog) -> Arc<Self> {
+        Arc::new(Self { gate: Mutex::new(gate), counters: Counters::default(), hook, security })
     }
 
     /// Takes the place of a connection. `address` is whom to count, if anybody.
@@ -93,6 +95,8 @@ impl Door {
     pub(crate) fn turn_away(&self, counter: &Counter, reason: &'static str, remote_addr: Option<SocketAddr>) {
         counter.add();
         tracing::debug!(reason, "connection refused");
+        let address = remote_addr.map(|address| address.ip());
+        self.security.report(security::of_connection(reason), reason, |event| event.address(address));
         if let Some(hook) = &self.hook {
             hook(&RefusedConnection { reason, remote_addr });
         }

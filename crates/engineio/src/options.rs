@@ -14,7 +14,7 @@ use engineio_proto::{
 };
 use http::{Extensions, HeaderMap, Response};
 
-use crate::{Handshake, Hsts, RefusedRequest, RequireTls, SessionBinding, door::ConnectionHook};
+use crate::{Handshake, Hsts, RefusedRequest, RequireTls, SecurityLog, SessionBinding, door::ConnectionHook};
 
 /// The future of an asynchronous hook.
 pub type HookFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -57,6 +57,7 @@ pub struct Options {
     pub(crate) on_refused: Option<RefusalHook>,
     pub(crate) on_connection_refused: Option<ConnectionHook>,
     pub(crate) peer_addr: Option<PeerHook>,
+    pub(crate) security: SecurityLog,
 }
 
 impl Default for Options {
@@ -90,6 +91,7 @@ impl Default for Options {
             on_refused: None,
             on_connection_refused: None,
             peer_addr: None,
+            security: SecurityLog::new(),
         }
     }
 }

@@ -30,8 +30,8 @@ use tokio::time::Instant;
 
 use crate::{
     Application, Cookie, EngineLayer, EngineService, Handshake, HookFuture, Hsts, InvalidOption, NotFound, Options,
-    RefusedConnection, RefusedRequest, RequireTls, Session, SessionBinding, Stats, door::Door, session::Shared,
-    sid::Sid, stats::Counters,
+    RefusedConnection, RefusedRequest, RequireTls, SecurityLog, Session, SessionBinding, Stats, door::Door, security,
+    session::Shared, sid::Sid, stats::Counters,
 };
 
 /// Sessions are spread over this many tables, so that connects of many threads seldom meet.
@@ -98,6 +98,11 @@ impl<A: Application> Server<A> {
     /// The application.
     pub fn app(&self) -> &A {
         &self.engine.app
+    }
+
+    /// What clients were refused, which rules they broke and which limits they reached.
+    pub fn security(&self) -> &SecurityLog {
+        &self.engine.options.security
     }
 
     /// The path of requests on the wire.
@@ -199,7 +204,9 @@ impl<A: Application> Engine<A> {
             && session.lock().machine.awaits_first_activity()
         {
             self.counters().evicted.add();
-            Session(session).abort(CloseReason::TransportError("too many sessions without a second request"));
+            let mut core = session.lock();
+            core.machine.on_violation(CloseReason::TransportError("too many sessions without a second request"));
+            core.wake();
         }
     }
 
@@ -231,6 +238,11 @@ impl<A: Application> Engine<A> {
                 }
             }
             _ => {}
+        }
+        if !session.0.lock().ended_by_application
+            && let Some((kind, what)) = security::of_close(reason)
+        {
+            self.options.security.report(kind, what, |event| event.session(session));
         }
         tracing::debug!(session = ?session.0.sid, %reason, description = reason.description(), "session closed");
     }
@@ -489,6 +501,13 @@ impl Builder {
         self
     }
 
+    /// The log that the server tells what clients were refused, which rules they broke and which limits they reached; see
+    /// [`SecurityLog`]. Default: one of its own, [`Server::security`].
+    pub fn security_log(mut self, log: SecurityLog) -> Self {
+        self.options.security = log;
+        self
+    }
+
     /// Where the peer's address is found when another HTTP server runs the service, for example
     /// `|extensions| extensions.get::<axum::extract::ConnectInfo<SocketAddr>>().map(|info| info.0)`.
     pub fn peer_addr(mut self, hook: impl Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static) -> Self {
@@ -512,7 +531,7 @@ impl Builder {
         let hosts = self.options.host_policy();
         let most = self.options.limits().max_handshakes;
         let gate = Gate::new(self.options.max_connections, most, self.options.addresses.clone());
-        let door = Door::new(gate, self.options.on_connection_refused.clone());
+        let door = Door::new(gate, self.options.on_connection_refused.clone(), self.options.security.clone());
         let engine = Engine {
             app,
             options: self.options,

@@ -40,11 +40,12 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    Application, EngineBody, Handshake, HookFuture, PeerCertificate, Session,
+    Application, EngineBody, Handshake, HookFuture, PeerCertificate, SecurityKind, Session,
     body::{BodyError, read_body},
     compress,
     driver::Driver,
     secure::{self, cookie_of, same_secret},
+    security,
     server::Engine,
     session::{PollAnswer, PostResult, PostedBody, Shared, std_now},
     sid::Sid,
@@ -219,14 +220,23 @@ impl<A: Application> Engine<A> {
         B: Body + Send + 'static,
         B::Data: Send,
     {
-        let Some(hook) = self.options.on_refused.clone() else { return self.answer_untold(parts, body).await };
-        let (remote_addr, client_ip) = (self.peer_of(&parts), self.client_ip(&parts));
+        let security = self.options.security.clone();
+        let hook = self.options.on_refused.clone();
+        let (remote_addr, client_ip) = match hook.is_some() || security.is_heard() {
+            true => (self.peer_of(&parts), self.client_ip(&parts)),
+            false => (None, None),
+        };
         let mut response = self.answer_untold(parts, body).await;
         let status = response.status();
+        let limit = response.extensions_mut().remove::<Limit>().map(|limit| limit.0);
+        if let Some((kind, reason)) = security::of_answer(&mut response, limit) {
+            let address = client_ip.or(remote_addr.map(|address| address.ip()));
+            security.report(kind, reason, |event| event.address(address));
+        }
+        let Some(hook) = hook else { return response };
         if response.extensions_mut().remove::<Told>().is_none()
             && (status.is_client_error() || status.is_server_error() || status == StatusCode::PERMANENT_REDIRECT)
         {
-            let limit = response.extensions_mut().remove::<Limit>().map(|limit| limit.0);
             hook(&RefusedRequest {
                 status: status.as_u16(),
                 code: None,
@@ -268,7 +278,9 @@ impl<A: Application> Engine<A> {
             return Some(wrong_host());
         }
         let is_upgrade = upgrade::is_connect(parts) || upgrade::is_upgrade(&parts.headers);
-        Some(secure::without_tls(rule, &parts.method, &parts.uri, host, is_upgrade))
+        let mut response = secure::without_tls(rule, &parts.method, &parts.uri, host, is_upgrade);
+        security::mark(&mut response, SecurityKind::RequestRefused, "tls_required");
+        Some(response)
     }
 
     async fn answer_untold<B>(self: Arc<Self>, parts: Parts, body: B) -> Response<Bytes>
@@ -348,7 +360,14 @@ impl<A: Application> Engine<A> {
                 response.headers_mut().insert(ALLOW_HEADER, HeaderValue::from_static(ALLOW));
                 return response;
             }
-            Err(Rejection::Refused(refusal)) => return self.refuse(&parts, is_upgrade, &refusal, answering.headers),
+            Err(Rejection::Refused(refusal)) => {
+                let mut response = self.refuse(&parts, is_upgrade, &refusal, answering.headers);
+                if matches!(refusal, Refusal::Forbidden(_)) {
+                    // The application has not been asked yet.
+                    security::mark(&mut response, SecurityKind::OriginRefused, "origin");
+                }
+                return response;
+            }
         };
         answering.gzip =
             self.options.http_compression.and_then(|_| compress::negotiate(text(&parts.headers, ACCEPT_ENCODING)));
@@ -791,6 +810,8 @@ impl<A: Application> Engine<A> {
         if self.options.on_refused.is_some() {
             response.extensions_mut().insert(Told);
         }
+        let (kind, reason) = security::of_refusal(refusal);
+        security::mark(&mut response, kind, reason);
         response
     }
 

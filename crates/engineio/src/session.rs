@@ -77,6 +77,8 @@ pub(crate) struct Core {
     pub(crate) requests: Option<Box<Requests>>,
     /// The session's task has ended and will answer nobody.
     pub(crate) task_gone: bool,
+    /// The application has ended the session and knows why.
+    pub(crate) ended_by_application: bool,
     /// Tasks that wait for the queue to shrink.
     drained: Vec<Waker>,
 }
@@ -127,6 +129,11 @@ impl Session {
     /// The session id. It is a bearer token for the polling transport: never show it to other clients or logs.
     pub fn sid(&self) -> &str {
         self.0.sid.as_str()
+    }
+
+    /// The first characters of the session id: enough to find it in a log, too few to use it.
+    pub fn short_id(&self) -> &str {
+        self.sid().get(..6).unwrap_or_default()
     }
 
     /// The protocol revision of this session.
@@ -205,6 +212,7 @@ impl Session {
     /// server is [`CloseReason::ForcedClose`].
     pub fn close(&self, reason: CloseReason) {
         let mut core = self.0.lock();
+        core.ended_by_application |= core.machine.is_open();
         core.machine.close(std_now(), reason);
         core.wake();
     }
@@ -212,6 +220,7 @@ impl Session {
     /// Ends the session at once and drops what is queued.
     pub fn abort(&self, reason: CloseReason) {
         let mut core = self.0.lock();
+        core.ended_by_application |= core.machine.is_open();
         core.machine.on_violation(reason);
         core.wake();
     }
@@ -254,6 +263,7 @@ impl Shared {
             rest: Vec::new(),
             requests: None,
             task_gone: false,
+            ended_by_application: false,
             drained: Vec::new(),
         };
         Arc::new(Self { sid, revision, handshake, place, send_queue_bytes, core: Mutex::new(core) })

@@ -24,9 +24,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::{
-    Application,
+    Application, SecurityKind,
     guarded::Guarded,
     link::{Io, SocketLink, Taken},
+    security,
     server::Engine,
     service::{empty, has_body, names_upgrade, with_headers},
 };
@@ -100,7 +101,10 @@ pub(crate) fn refuse(refusal: &HandshakeRefusal, mut headers: HeaderMap) -> Resp
     for (name, value) in refusal.headers {
         headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap_or(UPGRADE), HeaderValue::from_static(value));
     }
-    refuse_with(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST), refusal.message, headers)
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = refuse_with(status, refusal.message, headers);
+    security::mark(&mut response, SecurityKind::RequestRefused, "websocket_handshake");
+    response
 }
 
 /// Refuses an upgrade request with a plain message, and closes the connection.

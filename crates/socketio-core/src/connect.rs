@@ -13,12 +13,13 @@ use socketio_proto::{Value, to_value};
 pub struct ConnectError {
     message: String,
     data: Option<Box<Value>>,
+    reason: Option<&'static str>,
 }
 
 impl ConnectError {
     /// A refusal with a message for people.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), data: None }
+        Self { message: message.into(), data: None, reason: None }
     }
 
     /// Adds what programs may want to know. What cannot be serialized is left out.
@@ -34,6 +35,26 @@ impl ConnectError {
         self.data(Value::Map([("code", Value::from(code))].into_iter().collect()))
     }
 
+    /// Says why in a word for the operator's eyes: it is not sent. It becomes the reason of a server's security event.
+    #[must_use]
+    pub fn reason(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+
+    /// Why, for the operator, if it was said.
+    pub fn reason_ref(&self) -> Option<&'static str> {
+        self.reason
+    }
+
+    /// The code for programs, if the data has one.
+    pub fn code_ref(&self) -> Option<&str> {
+        match self.data.as_deref() {
+            Some(Value::Map(data)) => data.get("code").and_then(Value::as_str),
+            _ => None,
+        }
+    }
+
     /// The refusal that a client was told: the payload of CONNECT_ERROR as it came.
     ///
     /// Servers for 2.x clients send bare data instead of an object with a message; a bare string is the message.
@@ -42,12 +63,12 @@ impl ConnectError {
             Value::String(message) => Self::new(message),
             Value::Map(mut map) => {
                 if let Some(message) = map.get("message").and_then(Value::as_str).map(str::to_owned) {
-                    return Self { message, data: map.remove("data").map(Box::new) };
+                    return Self { message, data: map.remove("data").map(Box::new), reason: None };
                 }
-                Self { message: String::new(), data: Some(Box::new(Value::Map(map))) }
+                Self { message: String::new(), data: Some(Box::new(Value::Map(map))), reason: None }
             }
             Value::Null => Self::new(""),
-            data => Self { message: String::new(), data: Some(Box::new(data)) },
+            data => Self { message: String::new(), data: Some(Box::new(data)), reason: None },
         }
     }
 
@@ -90,7 +111,8 @@ impl From<crate::HandlerError> for ConnectError {
         if let Some(details) = error.details_ref() {
             data.insert("details", details.clone());
         }
-        Self { message: error.message().to_owned(), data: Some(Box::new(Value::Map(data))) }
+        let reason = error.reason_ref();
+        Self { message: error.message().to_owned(), data: Some(Box::new(Value::Map(data))), reason }
     }
 }
 

@@ -36,6 +36,7 @@ pub struct HandlerError {
     code: Cow<'static, str>,
     message: Cow<'static, str>,
     details: Option<Box<Value>>,
+    reason: Option<&'static str>,
 }
 
 impl HandlerError {
@@ -47,7 +48,7 @@ impl HandlerError {
 
     /// An error with a code for programs and a message for people.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: code.into(), message: message.into(), details: None }
+        Self { code: code.into(), message: message.into(), details: None, reason: None }
     }
 
     /// An error whose cause the peer is not told; `cause` goes to the hook.
@@ -74,6 +75,19 @@ impl HandlerError {
         let fields: socketio_proto::Map =
             fields.into_iter().map(|(field, message)| (field.into(), Value::from(message.into()))).collect();
         self.details(Value::Map([("fields", Value::Map(fields))].into_iter().collect()))
+    }
+
+    /// Says why in a word for the operator's eyes: it is not sent. It becomes the reason of a server's security event, where
+    /// the code would be that otherwise.
+    #[must_use]
+    pub fn reason(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+
+    /// Why, for the operator, if it was said.
+    pub fn reason_ref(&self) -> Option<&'static str> {
+        self.reason
     }
 
     /// The code.
@@ -160,7 +174,7 @@ impl<'de> Deserialize<'de> for HandlerError {
 
         let Outer { error } = Outer::deserialize(deserializer)?;
         let Inner { code, message, details } = error;
-        Ok(Self { code: code.into(), message: message.into(), details: details.map(Box::new) })
+        Ok(Self { code: code.into(), message: message.into(), details: details.map(Box::new), reason: None })
     }
 }
 

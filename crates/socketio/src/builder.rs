@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use engineio::{
     AddressLimits, Cookie, Cors, DeflateOptions, Hosts, Hsts, InvalidOption, Origins, RefusedConnection,
-    RefusedRequest, RequireTls, SessionBinding, TrafficLimits, Transport, TrustedProxies,
+    RefusedRequest, RequireTls, SecurityEvent, SecurityLog, SessionBinding, TrafficLimits, Transport, TrustedProxies,
 };
 use http::{HeaderMap, Response};
 use socketio_adapter::cluster::{Bus, ClusterOptions};
@@ -46,6 +46,7 @@ pub struct Builder {
     trusted_proxies: TrustedProxies,
     on_new_namespace: Option<NamespaceHook>,
     recovery: Option<RecoveryOptions>,
+    security: SecurityLog,
 }
 
 /// Why a server could not be built.
@@ -106,6 +107,7 @@ impl Builder {
             trusted_proxies: TrustedProxies::default(),
             on_new_namespace: None,
             recovery: None,
+            security: SecurityLog::new(),
         }
     }
 
@@ -230,6 +232,23 @@ impl Builder {
     /// ```
     pub fn on_fault(mut self, hook: impl Fn(&Fault<'_>) + Send + Sync + 'static) -> Self {
         self.on_fault = Some(Arc::new(hook));
+        self
+    }
+
+    /// Is told of every security event: what clients are refused, which rules they break, which limits they reach. May be
+    /// called several times. Default: none; [`SocketIo::security`] counts them in any case.
+    ///
+    /// It runs where it happened, often on the task of a connection: be short, or use
+    /// [`SocketIo::security_events`]. There is no secret in an event.
+    ///
+    /// ```
+    /// use socketio::SocketIo;
+    ///
+    /// let server = SocketIo::builder().on_security_event(|event| println!("{}", event.to_json()));
+    /// # let _ = server;
+    /// ```
+    pub fn on_security_event(self, hook: impl Fn(&SecurityEvent) + Send + Sync + 'static) -> Self {
+        self.security.on_event(hook);
         self
     }
 
@@ -430,6 +449,7 @@ impl Builder {
             trusted_proxies,
             on_new_namespace,
             recovery,
+            security,
         } = self;
         // Only the first server of a process gets to set it; they would all set the same.
         socketio_core::set_internal_error_hook(fault::internal);
@@ -447,7 +467,7 @@ impl Builder {
         if let Some(hook) = &on_fault {
             fault::register(hook);
         }
-        let engine = engine.limits(limits.engine());
+        let engine = engine.limits(limits.engine()).security_log(security.clone());
         let cluster = match adapter {
             Some(_) if tokio::runtime::Handle::try_current().is_err() => return Err(BuildError::NoRuntime),
             Some(bus) => Some(Cluster::start(bus, cluster_options)),
@@ -467,6 +487,7 @@ impl Builder {
             on_error,
             recovery: recovery.map(|options| Arc::new(RecoveryConfig { options, silence: engine.longest_silence() })),
             on_fault,
+            security,
             closing: AtomicBool::new(false),
         });
         if let Some(cluster) = &cluster {

@@ -252,6 +252,7 @@ impl Core {
             Decision::ConnectRequest { slot, namespace, auth } => self.ask(slot, &namespace, auth),
             Decision::Refuse { namespace, message } => {
                 self.env().counters.connects_refused.add();
+                self.env().report_turned_away(&self.client.session, &namespace, message);
                 self.send_own_refusal(&namespace, message);
             }
             Decision::Disconnect { slot } => {
@@ -286,6 +287,7 @@ impl Core {
     /// A client has asked for a namespace that is not there for it.
     fn turn_away(&mut self, slot: Slot, namespace: &str, message: &str) {
         self.env().counters.connects_refused.add();
+        self.env().report_turned_away(&self.client.session, namespace, message);
         if self.machine.refuse(slot) {
             self.send_own_refusal(namespace, message);
         }
@@ -413,6 +415,7 @@ impl Core {
         let Some(member) = self.members.get_mut(index).and_then(Option::take) else { return };
         self.env().counters.connects_refused.add();
         member.socket.0.refused();
+        member.socket.report_refusal(refusal);
         let name = &member.socket.0.nsp.name;
         tracing::debug!(namespace = %name, message = refusal.message(), "refused");
         if self.machine.refuse(member.slot) {
@@ -513,6 +516,7 @@ impl Core {
                     }
                     self.asking.retain(|asked| asked.slot != slot);
                     self.env().counters.connects_refused.add();
+                    self.env().report_turned_away(&self.client.session, &namespace, JOIN_TIMEOUT);
                     self.send_own_refusal(&namespace, JOIN_TIMEOUT);
                 }
             }
@@ -528,6 +532,7 @@ impl Core {
         };
         tracing::debug!(%violation, "the connection is closed");
         self.env().fault(|| Fault::Violation { session: &self.client.session, violation });
+        self.env().report_violation(&self.client.session, violation.code());
         let close = match violation.close_kind() {
             CloseKind::Forced | CloseKind::ForcedServer => CloseReason::ForcedClose,
             CloseKind::ParseError => CloseReason::ParseError(violation.code()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use engineio::TrustedProxies;
+use engineio::{SecurityLog, TrustedProxies};
 use socketio_core::Rejection;
 use socketio_proto::AnyParser;
 
@@ -32,6 +32,7 @@ pub(crate) struct Env {
     /// Clients that lose their connection may come back.
     pub(crate) recovery: Option<Arc<RecoveryConfig>>,
     pub(crate) on_fault: Option<FaultHook>,
+    pub(crate) security: SecurityLog,
     /// The server is being closed: sessions end with `server shutting down`.
     pub(crate) closing: AtomicBool,
 }

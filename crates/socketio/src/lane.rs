@@ -501,6 +501,7 @@ impl Socket {
         if let Some(sink) = sink {
             sink.send(rejection.error());
         }
+        self.report_refused(event, rejection.error());
         nsp.env.fault(|| Fault::EventRefused { socket: self, event, error: rejection.error() });
         if let Some(hook) = nsp.on_error.as_ref().or(nsp.env.on_error.as_ref()) {
             hook(self, event, rejection);

@@ -29,7 +29,8 @@
 //! How it works inside: `connection` is one client on its session's task, `lane` the order of one socket's handlers,
 //! `leave` its end, `acks` what clients owe, `broadcast` from arguments to frames, `recovery` clients that come back, `reliable`
 //! events that are repeated, `dynamic` namespaces that are made while the server runs, `event_middleware` what stands before
-//! handlers, `cluster` many servers, `peers` events between them, `fault` all that goes wrong.
+//! handlers, `cluster` many servers, `peers` events between them, `fault` all that goes wrong, `security` what is told of clients
+//! that were refused.
 
 mod acks;
 mod broadcast;
@@ -65,6 +66,7 @@ mod recovery;
 mod reliable;
 mod remote;
 mod room_events;
+mod security;
 mod socket;
 mod stateful;
 mod stats;
@@ -107,7 +109,8 @@ pub use bytes::Bytes;
 pub use engineio::{
     AddressLimits, CloseReason, Cookie, Cors, DeflateOptions, EngineBody, ForwardedHeader, Hosts, Hsts, InvalidOption,
     InvalidProxy, NotFound, Origins, OverRate, PeerAddr, PeerCertificate, Rate, RefusedConnection, RefusedRequest,
-    RequireTls, Revision, Secure, Session, SessionBinding, TrafficLimits, Transport, TrustedProxies,
+    RequireTls, Revision, Secure, SecurityEvent, SecurityEvents, SecurityKind, SecurityLog, Session, SessionBinding,
+    TrafficLimits, Transport, TrustedProxies,
 };
 #[cfg(feature = "tls")]
 pub use engineio::{Tls, TlsError};

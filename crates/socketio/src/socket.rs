@@ -292,7 +292,11 @@ impl Socket {
             }
             Phase::Connected => {
                 drop(rare);
-                Joined::new(self.0.join_now(rooms), Some(&self.0.nsp))
+                let joined = self.0.join_now(rooms);
+                if let Err(error) = &joined {
+                    self.report_rooms(error);
+                }
+                Joined::new(joined, Some(&self.0.nsp))
             }
             Phase::Dismissed | Phase::Left | Phase::Released => Joined::new(Ok(()), Some(&self.0.nsp)),
         }

@@ -57,6 +57,9 @@ pub enum JoinError {
         /// The limit in force, in bytes.
         limit: usize,
     },
+    /// The policy of the namespace does not let the socket in.
+    #[error("the policy does not allow it")]
+    Denied,
     /// There would be more rooms than [`Limits::rooms`].
     #[error("all {limit} rooms of this server are in use")]
     Full {

@@ -24,6 +24,8 @@ mod handler;
 mod protocol;
 mod state;
 mod stateful;
+#[cfg(feature = "validate")]
+mod valid;
 
 pub use ack::{Ack, AckError, NoReply, ReplySink, decode_ack};
 pub use connect::ConnectError;
@@ -38,6 +40,8 @@ pub use socketio_macros::EventOfCore as Event;
 pub use socketio_proto::{Args, DataError, OwnedArgs, Value};
 pub use state::{State, StateMap};
 pub use stateful::{DynamicState, FromRef, HasState, LendContext, With};
+#[cfg(feature = "validate")]
+pub use valid::Valid;
 
 /// For crates that re-export all this: what the derive's output refers to, and the derives that refer to them.
 ///

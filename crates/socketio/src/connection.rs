@@ -30,9 +30,10 @@ use crate::lane::{self, Lane, Panicked, no_args};
 use crate::leave::Leaver;
 use crate::middleware::VerdictFuture;
 use crate::nsp::Nsp;
+use crate::policy::forbidden;
 use crate::recovery::Tracked;
-use crate::socket::{CLOSE, Client, LOOK, Phase, random_id};
-use crate::{DisconnectReason, Fault, Socket};
+use crate::socket::{CLOSE, Client, EXPIRY, LOOK, Phase, random_id};
+use crate::{Action, DisconnectReason, Fault, SecurityKind, Socket};
 
 /// One client. Public because the engine's types name it; everything happens through the engine.
 pub struct Connection {
@@ -61,6 +62,8 @@ struct Core {
     events: u64,
     /// The time of this turn, asked for once.
     now: Option<Instant>,
+    /// When the first credentials of a member expire.
+    expires: Option<Instant>,
     /// After the end of the session nobody else keeps the time.
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -111,6 +114,7 @@ impl Connection {
             why: None,
             events: 0,
             now: Some(now),
+            expires: None,
             sleep: None,
         };
         if let Some(decision) = core.machine.open(now.into_std()) {
@@ -156,6 +160,7 @@ impl engineio::Connection for Connection {
             core.env().counters.events_in.add_many(core.events);
             core.events = 0;
         }
+        core.expire();
         if core.client.requests.load(Ordering::Acquire) != 0 {
             core.look();
         }
@@ -177,7 +182,8 @@ impl engineio::Connection for Connection {
 
     fn deadline(&self) -> Option<Instant> {
         let machine = self.core.machine.deadline().map(Instant::from_std);
-        self.core.leavers.iter().map(Leaver::deadline).chain(machine).min()
+        let expires = self.core.expires.filter(|_| !self.core.over);
+        self.core.leavers.iter().map(Leaver::deadline).chain(machine).chain(expires).min()
     }
 
     fn close(&mut self, _: &mut Context<'_>, reason: CloseReason) {
@@ -355,6 +361,11 @@ impl Core {
     /// Middleware has let the socket in.
     fn accept(&mut self, index: usize) {
         let Some(Some(member)) = self.members.get_mut(index) else { return };
+        match lane::guard(|| member.socket.forbids(&Action::Connect)) {
+            Ok(None) => {}
+            Ok(Some(reason)) => return self.refuse(index, &forbidden(reason).into()),
+            Err(panicked) => return self.panicked(panicked),
+        }
         let futures = match member.socket.connect_handlers() {
             Ok(Ok(futures)) => futures,
             Ok(Err(rejection)) => return self.refuse(index, &rejection.into_error().into()),
@@ -405,6 +416,9 @@ impl Core {
         if let Some(unconfirmed) = unconfirmed {
             inner.put_reliable(socket, unconfirmed);
         }
+        if let Some(at) = inner.expires() {
+            self.expires = Some(self.expires.map_or(at, |other| other.min(at)));
+        }
         // Another task may have asked for a room at the last moment.
         inner.join_early();
         tracing::info!(namespace = %inner.nsp.name, socket = inner.short_id(), "connected");
@@ -449,7 +463,9 @@ impl Core {
     /// Looks for what the application has asked of this connection.
     fn look(&mut self) {
         let requests = self.client.requests.swap(0, Ordering::AcqRel);
-        let why = (DisconnectReason::ServerNamespaceDisconnect, None);
+        if requests & EXPIRY != 0 {
+            self.expires = self.next_expiry();
+        }
         if requests & CLOSE != 0 && !self.over {
             for member in self.members.iter().flatten() {
                 member.socket.disconnect(false);
@@ -465,6 +481,7 @@ impl Core {
                 let now = self.now().into_std();
                 self.machine.disconnect(member.slot, now);
                 member.lane.clear_events();
+                let why = (DisconnectReason::ServerNamespaceDisconnect, member.socket.0.farewell());
                 self.leave(member, why);
             }
         }
@@ -472,6 +489,28 @@ impl Core {
             self.over = true;
             self.client.session.close(CloseReason::ForcedClose);
         }
+    }
+
+    /// When the first credentials expire of a socket that is connected.
+    fn next_expiry(&self) -> Option<Instant> {
+        let connected = self.members.iter().flatten().filter(|member| member.socket.connected());
+        connected.filter_map(|member| member.socket.0.expires()).min()
+    }
+
+    /// Takes out whose credentials have expired.
+    fn expire(&mut self) {
+        let Some(expires) = self.expires else { return };
+        let now = self.now();
+        if now < expires || self.over {
+            return;
+        }
+        for member in self.members.iter().flatten() {
+            if member.socket.connected() && member.socket.0.expires().is_some_and(|at| at <= now) {
+                member.socket.report(SecurityKind::AuthExpired, "token expired", "");
+                member.socket.disconnect_because(false, "token expired");
+            }
+        }
+        self.expires = self.next_expiry();
     }
 
     fn drive_lanes(&mut self, cx: &mut Context<'_>) {

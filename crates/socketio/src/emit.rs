@@ -3,6 +3,7 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use engineio::{SendError, Session};
 use std::sync::Arc;
@@ -33,6 +34,15 @@ pub enum EmitError {
     /// The event was delivered on this server and could not be sent to the others.
     #[error("the event was not sent to other servers: {0}")]
     Cluster(#[from] BusError),
+    /// The policy of the namespace does not let this socket send there.
+    #[error("the policy does not allow it")]
+    Denied,
+    /// Sockets send too often to this room: see [`RateLimit::room`](crate::RateLimit::room).
+    #[error("too often; again in {retry_after:?}")]
+    RateLimited {
+        /// When it will be allowed again.
+        retry_after: Duration,
+    },
     /// The socket owes more answers than `max_pending_acks`.
     #[error("too many acknowledgements are awaited")]
     TooManyAcks,

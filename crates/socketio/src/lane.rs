@@ -18,6 +18,7 @@ use crate::context::{AckSink, ConnectContext, DisconnectContext, EventContext};
 use crate::event_middleware::{self, AckSlot};
 use crate::listeners::OwnHandlers;
 use crate::namespace::Table;
+use crate::rates::Admission;
 use crate::socket::Phase;
 use crate::{DisconnectReason, Fault, Socket};
 
@@ -62,6 +63,8 @@ struct EventJob {
     id: Option<u64>,
     /// Which handler answers.
     answering: usize,
+    /// Rates and the policy have let it through.
+    admitted: bool,
     /// Middleware has the event: it calls the handlers.
     wrapped: bool,
     /// A copy of the arguments; `None` while they are borrowed from the read buffer.
@@ -294,7 +297,33 @@ impl Job {
                 let lent = kept.as_ref().map(OwnedArgs::borrow);
                 let called = {
                     let args = borrowed.or(lent.as_ref()).unwrap_or_else(|| no_args());
+                    let admission = match index == 0 && !job.admitted && nsp.table.is_guarded() {
+                        true => socket.admits(args.name()),
+                        false => Admission::Pass,
+                    };
+                    job.admitted = true;
+                    match admission {
+                        Admission::Pass => {}
+                        Admission::Wait(future) => {
+                            // It is called once more when its time has come.
+                            self.next = 0;
+                            drop(lent);
+                            job.args = kept;
+                            return Called::Future(future);
+                        }
+                        Admission::Refused(error) => {
+                            nsp.env.counters.events_refused.add();
+                            let sink = job.id.take().map(|id| AckSink { socket: socket.clone(), id });
+                            socket.refuse(args.name(), &error.into(), sink);
+                            return Called::NoMore;
+                        }
+                        Admission::Gone => return Called::NoMore,
+                    }
                     if index == 0 {
+                        // It has waited, and its socket was taken out meanwhile.
+                        if socket.0.phase() == Phase::Dismissed {
+                            return Called::NoMore;
+                        }
                         if let Some(future) = event_middleware::wrap(socket, &mut job.id, args) {
                             job.wrapped = true;
                             return Called::Future(future);
@@ -339,7 +368,7 @@ impl Job {
     /// Copies the arguments if another handler will want them.
     fn keep(&mut self, socket: &Socket, args: &Args<'_>) {
         if let Kind::Event(job) = &mut self.kind
-            && job.handler(&socket.0.nsp.table, self.next).is_some()
+            && (self.next == 0 || job.handler(&socket.0.nsp.table, self.next).is_some())
         {
             job.args = Some(args.to_owned());
         }
@@ -399,7 +428,16 @@ impl EventJob {
     fn new(socket: &Socket, id: Option<u64>, args: &Args<'_>) -> Self {
         let table = &socket.0.nsp.table;
         let entry = table.find(args.name());
-        Self { entry, own: OwnHandlers::default(), id, answering: usize::MAX, wrapped: false, args: None, bytes: 0 }
+        Self {
+            entry,
+            own: OwnHandlers::default(),
+            id,
+            answering: usize::MAX,
+            admitted: false,
+            wrapped: false,
+            args: None,
+            bytes: 0,
+        }
     }
 
     /// Looks for the handlers of the socket itself, when the event's turn has come: a connect handler that was waited for

@@ -24,7 +24,7 @@
 //! * [`Socket`] is a client in a namespace, [`Operators`] a group of them.
 //!
 //! Features, all off by default: `tls` adds `listen_tls`, `http2` WebSocket over HTTP/2 behind another server, `describe`
-//! protocols that print themselves as TypeScript and AsyncAPI, `testing` clients in memory for tests of applications.
+//! protocols that print themselves as TypeScript and AsyncAPI, `validate` the checked argument `Valid<T>`, `testing` clients in memory for tests of applications.
 //!
 //! How it works inside: `connection` is one client on its session's task, `lane` the order of one socket's handlers,
 //! `leave` its end, `acks` what clients owe, `broadcast` from arguments to frames, `recovery` clients that come back, `reliable`
@@ -61,6 +61,8 @@ mod operators;
 mod outgoing;
 mod pairs;
 mod peers;
+mod policy;
+mod rates;
 mod reason;
 mod recovery;
 mod reliable;
@@ -96,6 +98,8 @@ pub use namespace::Namespace;
 pub use nsp::NamespaceHandle;
 pub use operators::Operators;
 pub use peers::{ServerAnswers, ServerEventContext, ServerSink};
+pub use policy::{Action, Decision, Policy, Who};
+pub use rates::{Excess, RateLimit};
 pub use reason::DisconnectReason;
 pub use recovery::{ExpiredSession, RecoveryOptions, SessionEnd};
 pub use reliable::{Delivery, DeliveryError, ReliableEmitter};
@@ -122,6 +126,8 @@ pub use socketio_adapter::{IntoRooms, JoinError, RoomEvent, RoomName, RoomNames}
 pub use socketio_core::__private;
 #[doc(no_inline)]
 pub use socketio_core::__private::EventOfServer as Event;
+#[cfg(feature = "validate")]
+pub use socketio_core::Valid;
 #[cfg(feature = "describe")]
 pub use socketio_core::describe;
 #[doc(inline)]

@@ -18,7 +18,7 @@ use crate::outgoing::OutgoingListener;
 use crate::peers::ServerEventContext;
 use crate::recovery::{ExpiredSession, ExpiryHook};
 use crate::room_events::RoomHook;
-use crate::{BuildError, Limits, NamespaceHandle, RoomEvent, Socket, StatefulNamespace};
+use crate::{BuildError, Limits, NamespaceHandle, Policy, RateLimit, RoomEvent, Socket, StatefulNamespace};
 
 /// A namespace: what is done with the sockets that connect to it.
 ///
@@ -66,6 +66,8 @@ pub(crate) struct Table {
     /// How many events of one socket may be handled at once; `None` keeps them in order.
     pub(crate) concurrent: Option<usize>,
     pub(crate) on_session_expired: Option<ExpiryHook>,
+    pub(crate) rates: Vec<RateLimit>,
+    pub(crate) policy: Option<Box<dyn Policy>>,
     /// Some event has a number of its own.
     pub(crate) mixed: bool,
 }
@@ -208,6 +210,20 @@ impl Namespace {
     /// ```
     pub fn use_event<A: 'static>(mut self, middleware: impl EventMiddleware<A>) -> Self {
         self.table.event_middleware.push(BoxedEventMiddleware::new(middleware));
+        self
+    }
+
+    /// Adds a limit to how often events come, or how often sockets send to a room. An event is counted by each limit, in order,
+    /// before middleware sees it.
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.table.rates.push(limit);
+        self
+    }
+
+    /// Asks `policy` what clients may do: join the namespace and rooms, send events, have something sent in their name. What
+    /// it does not allow is forbidden. A second one takes the place of the first.
+    pub fn policy(mut self, policy: impl Policy) -> Self {
+        self.table.policy = Some(Box::new(policy));
         self
     }
 
@@ -370,6 +386,16 @@ impl Namespace {
 }
 
 impl Table {
+    /// Whether events have to be let through by something that is no middleware.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.policy.is_some() || !self.rates.is_empty()
+    }
+
+    /// Whether what sockets send to others has to be let through.
+    pub(crate) fn guards_emits(&self) -> bool {
+        self.policy.is_some() || self.rates.iter().any(RateLimit::is_of_rooms)
+    }
+
     /// The entry of this event.
     pub(crate) fn find(&self, event: &str) -> Option<usize> {
         self.names.get(event).copied()

@@ -15,6 +15,7 @@ use crate::cluster::Part;
 use crate::dynamic::Child;
 use crate::env::{Env, ErrorHook};
 use crate::namespace::Table;
+use crate::rates::SharedBuckets;
 use crate::recovery::NspRecovery;
 use crate::room_events::RoomNews;
 use crate::{AckStream, Broadcasted, Joined, Operators, RemoteSocket, Socket};
@@ -31,6 +32,8 @@ pub(crate) struct Nsp {
     pub(crate) room_news: Option<Box<RoomNews>>,
     /// Guards who is here and in which room. Nothing is sent while it is held.
     pub(crate) rooms: Mutex<Rooms<Socket>>,
+    /// Rates that its sockets share.
+    pub(crate) rates: Option<Box<SharedBuckets>>,
     /// Broadcasts that follow one another.
     pub(crate) bursts: Bursts,
     /// What clients that come back will need, if the server has the option.
@@ -53,6 +56,7 @@ impl Nsp {
         let room_news = table.room_hook.clone().map(|hook| Box::new(RoomNews::new(hook)));
         let rooms = Mutex::new(Rooms::new(env.limits.rooms()));
         let recovery = env.recovery.as_ref().map(|config| Box::new(NspRecovery::new(config)));
+        let rates = SharedBuckets::new(&table.rates);
         Self {
             name,
             env,
@@ -61,6 +65,7 @@ impl Nsp {
             on_error,
             child,
             room_news,
+            rates,
             rooms,
             bursts: Bursts::default(),
             recovery,

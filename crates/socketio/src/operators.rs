@@ -16,7 +16,7 @@ use crate::broadcast::{Delivery, Frames};
 use crate::cluster::REQUEST_TIMEOUT;
 use crate::nsp::Nsp;
 use crate::outgoing::Announcement;
-use crate::{Broadcasted, EmitError, FetchedSockets, Joined, RemoteSocket, Socket};
+use crate::{Action, Broadcasted, EmitError, FetchedSockets, Joined, RemoteSocket, Socket};
 
 /// A group of sockets and the way to reach them.
 ///
@@ -29,6 +29,8 @@ pub struct Operators {
     namespaces: SmallVec<[Arc<Nsp>; 1]>,
     selection: Selection,
     flags: BroadcastFlags,
+    /// In whose name, where somebody is to be asked.
+    sender: Option<Socket>,
 }
 
 impl Operators {
@@ -37,12 +39,33 @@ impl Operators {
     }
 
     pub(crate) fn over(namespaces: SmallVec<[Arc<Nsp>; 1]>) -> Self {
-        Self { namespaces, selection: Selection::everybody(), flags: BroadcastFlags::default() }
+        Self { namespaces, selection: Selection::everybody(), flags: BroadcastFlags::default(), sender: None }
     }
 
     pub(crate) fn flagged(mut self, flags: BroadcastFlags) -> Self {
         self.flags = flags;
         self
+    }
+
+    /// Sends in the name of a socket.
+    pub(crate) fn in_the_name_of(mut self, socket: Socket) -> Self {
+        self.sender = Some(socket);
+        self
+    }
+
+    /// Whether the sender may send this, to every room of the group.
+    fn allowed(&self, event: &str) -> Result<(), EmitError> {
+        let Some(sender) = &self.sender else { return Ok(()) };
+        let rooms = &self.selection.rooms;
+        let everybody = rooms.is_empty().then_some(None);
+        for room in rooms.iter().map(Some).chain(everybody) {
+            let action = Action::Emit { room: room.map(|room| &**room), event };
+            if sender.forbids_and_tells(&action) {
+                return Err(EmitError::Denied);
+            }
+            sender.may_send_to(room).map_err(|retry_after| EmitError::RateLimited { retry_after })?;
+        }
+        Ok(())
     }
 
     pub(crate) fn selecting(mut self, selection: Selection) -> Self {
@@ -96,7 +119,10 @@ impl Operators {
     /// A tuple is several arguments, anything else one. The event is encoded once for all, and not at all for an empty
     /// group. With an [`adapter`](crate::Builder::adapter) it goes to the other servers too, after the sockets of this one have it.
     pub fn emit(&self, event: &str, args: impl Serialize) -> Broadcasted {
-        let mut outcome = Broadcasted { result: Ok(()), recipients: 0, refused: 0 };
+        let mut outcome = Broadcasted { result: self.allowed(event), recipients: 0, refused: 0 };
+        if outcome.result.is_err() {
+            return outcome;
+        }
         for namespace in &self.namespaces {
             if let Err(error) = self.emit_in(namespace, event, &args, &mut outcome) {
                 outcome.result = Err(error);
@@ -129,6 +155,10 @@ impl Operators {
         let timeout = self.flags.timeout.or_else(|| self.namespaces.first().map(|nsp| nsp.env.ack_timeout));
         let mut stream = AckStream::new(timeout.unwrap_or_default());
         let cluster_wait = timeout.unwrap_or_default();
+        if let Err(error) = self.allowed(event) {
+            stream.fail(error);
+            return stream;
+        }
         for namespace in &self.namespaces {
             let id = namespace.next_ack_id();
             let mut frames = None;
@@ -240,7 +270,7 @@ impl Operators {
         let rooms: RoomNames = rooms.into_rooms();
         let mut result = Ok(());
         for socket in self.sockets() {
-            if let Err(error) = socket.join(rooms.clone()).result() {
+            if let Err(error) = socket.join_unasked(rooms.clone()).result() {
                 result = Err(error);
             }
         }

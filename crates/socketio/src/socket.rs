@@ -15,6 +15,7 @@ use socketio_adapter::{BroadcastFlags, IntoRooms, JoinError, Removed, RoomEvents
 use socketio_core::{AckError, Event};
 use socketio_proto::{Map, Payload};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::acks::{AckTable, Settled, Waiter};
 use crate::broadcast::{Delivery, frames};
@@ -23,10 +24,12 @@ use crate::hub::Hub;
 use crate::listeners::OwnListeners;
 use crate::nsp::Nsp;
 use crate::outgoing::{Announcement, OutgoingListener};
+use crate::rates::Buckets;
 use crate::recovery::{Admission, Book, Tracked};
 use crate::reliable::{self, ReliableEmitter};
 use crate::{
-    AckFuture, EmitError, Emitted, Extensions, Handshake, Joined, NamespaceHandle, Operators, SocketData, SocketIo,
+    AckFuture, Action, EmitError, Emitted, Extensions, Handshake, Joined, NamespaceHandle, Operators, SocketData,
+    SocketIo,
 };
 
 /// A client that is connected to a namespace.
@@ -61,6 +64,12 @@ pub(crate) struct Rare {
     /// Rooms joined before the socket was connected, in middleware.
     early_rooms: RoomNames,
     data: Map,
+    /// When its credentials expire.
+    expires: Option<Instant>,
+    /// Why the server takes it out.
+    farewell: Option<&'static str>,
+    /// How often its events have come.
+    buckets: Option<Buckets>,
     /// Events that are sent until they are confirmed.
     pub(crate) reliable: Option<reliable::Owned>,
 }
@@ -96,10 +105,15 @@ pub(crate) const OWN_OUTGOING: u8 = 4;
 /// Middleware for events was registered on a socket.
 pub(crate) const OWN_MIDDLEWARE: u8 = 2;
 
+/// The credentials of a socket expire some time.
+pub(crate) const OWN_EXPIRY: u8 = 8;
+
 /// A socket was dismissed.
 pub(crate) const LOOK: u8 = 1;
 /// The connection shall be closed, all namespaces first.
 pub(crate) const CLOSE: u8 = 2;
+/// Credentials expire at another time than was known.
+pub(crate) const EXPIRY: u8 = 4;
 
 impl Client {
     pub(crate) fn request(&self, what: u8) {
@@ -284,6 +298,15 @@ impl Socket {
     /// nothing.
     pub fn join(&self, rooms: impl IntoRooms) -> Joined {
         let rooms = rooms.into_rooms();
+        if self.0.nsp.table.policy.is_some() && rooms.iter().any(|room| self.forbids_and_tells(&Action::Join { room }))
+        {
+            return Joined::new(Err(JoinError::Denied), None);
+        }
+        self.join_unasked(rooms)
+    }
+
+    /// [`join`](Self::join) by the server: the policy is not asked.
+    pub(crate) fn join_unasked(&self, rooms: RoomNames) -> Joined {
         let mut rare = self.0.rare.lock();
         match self.0.phase() {
             Phase::Connecting => {
@@ -327,6 +350,29 @@ impl Socket {
     /// Whether this socket is in the room.
     pub fn is_in(&self, room: &str) -> bool {
         self.0.nsp.rooms.lock().is_in(&self.0.id, room)
+    }
+
+    /// [`disconnect`](Self::disconnect), and says why: disconnect handlers and logs have it as
+    /// [`DisconnectDescription`](crate::DisconnectDescription), the client does not.
+    pub fn disconnect_because(&self, close: bool, description: &'static str) {
+        if self.connected() {
+            self.0.rare.lock().get_or_insert_default().farewell = Some(description);
+        }
+        self.disconnect(close);
+    }
+
+    /// Takes the socket out of its namespace when its credentials expire, described as `token expired`; `None` takes that back.
+    /// A later call replaces an earlier one. The timer is the connection's own.
+    pub fn expires_at(&self, at: Option<Instant>) {
+        {
+            let mut rare = self.0.rare.lock();
+            if self.0.phase() >= Phase::Released {
+                return;
+            }
+            rare.get_or_insert_default().expires = at;
+        }
+        self.0.own.fetch_or(OWN_EXPIRY, Ordering::Release);
+        self.0.client.request(EXPIRY);
     }
 
     /// Takes the socket out of its namespace and tells the client. With `close`, all namespaces and the connection.
@@ -646,6 +692,26 @@ impl SocketInner {
         waiter
     }
 
+    /// When the credentials of the socket expire.
+    pub(crate) fn expires(&self) -> Option<Instant> {
+        if self.own.load(Ordering::Acquire) & OWN_EXPIRY == 0 {
+            return None;
+        }
+        self.rare.lock().as_deref().and_then(|rare| rare.expires)
+    }
+
+    /// Why the server took the socket out, if it said so.
+    pub(crate) fn farewell(&self) -> Option<&'static str> {
+        self.rare.lock().as_deref().and_then(|rare| rare.farewell)
+    }
+
+    /// How often the events of this socket have come, under the lock.
+    pub(crate) fn with_buckets<R>(&self, count: impl FnOnce(&mut Buckets) -> R) -> R {
+        let mut rare = self.rare.lock();
+        let limits = self.nsp.table.rates.len();
+        count(rare.get_or_insert_default().buckets.get_or_insert_with(|| vec![None; limits].into()))
+    }
+
     /// Looks at the data of the socket, if there is any, under the lock.
     pub(crate) fn look_at_data<R>(&self, look: impl FnOnce(&Map) -> R) -> Option<R> {
         self.rare.lock().as_deref().map(|rare| look(&rare.data))
@@ -759,7 +825,9 @@ impl SocketEmitter {
 
     /// Addresses all other sockets of the namespace. Node: `broadcast`.
     pub fn broadcast(self) -> Operators {
-        Operators::new(Arc::clone(&self.socket.0.nsp)).flagged(self.flags).except(self.socket.id())
+        let nsp = &self.socket.0.nsp;
+        let operators = Operators::new(Arc::clone(nsp)).flagged(self.flags).except(self.socket.id());
+        if nsp.table.guards_emits() { operators.in_the_name_of(self.socket) } else { operators }
     }
 
     /// Sends an event to the socket; see [`Socket::emit`].

@@ -40,6 +40,8 @@ enum Kind {
     Recovery,
     /// The byte-level fixtures of devices whose libraries cannot be installed here.
     Raw,
+    /// Tokens and what hangs on them, with the official client and a server of its own.
+    Auth,
 }
 
 #[derive(Clone)]
@@ -130,7 +132,8 @@ pub(crate) fn main(args: &[String]) -> Result<bool> {
 /// Runs the cells whose name contains the filter, prints the table, and counts the tests.
 pub(crate) fn run(peer: &Peer, filter: &str, jobs: usize) -> Result<Count> {
     let ours = matches!(peer, Peer::Ours(_));
-    let wanted = |cell: &Cell| cell.name().contains(filter) && (ours || cell.transport != TLS);
+    let only_ours = |cell: &Cell| cell.transport == TLS || cell.kind == Kind::Auth;
+    let wanted = |cell: &Cell| cell.name().contains(filter) && (ours || !only_ours(cell));
     let cells: Vec<Cell> = cells().into_iter().filter(wanted).collect();
     if cells.is_empty() {
         return Err(format!("no client and transport match `{filter}`").into());
@@ -160,15 +163,19 @@ pub(crate) fn tell<'a>(cells: impl Iterator<Item = (String, &'a [Test])>) -> Cou
 /// Runs cells, some at a time, and returns their tests in the order of the cells.
 fn run_cells(peer: &Peer, cells: &[Cell], jobs: usize) -> Result<Vec<Vec<Test>>> {
     crate::install::npm("interop/node")?;
-    let mut pythons = BTreeMap::new();
+    let mut programs = BTreeMap::new();
     for cell in cells.iter().filter(|cell| cell.kind == Kind::Python) {
-        if !pythons.contains_key(cell.client) {
+        if !programs.contains_key(cell.client) {
             let requirements = format!("interop/python/{}.txt", cell.client);
-            pythons.insert(cell.client, crate::install::venv(cell.client, &requirements)?);
+            programs.insert(cell.client, crate::install::venv(cell.client, &requirements)?);
         }
     }
 
-    let run = |cell: &Cell| run_cell(peer, cell, pythons.get(cell.client).map(String::as_str));
+    if cells.iter().any(|cell| cell.kind == Kind::Auth) {
+        let server = ["build", "-p", "socketio-auth", "--example", "secure_chat"];
+        programs.insert("auth", executable(&server, "secure_chat")?);
+    }
+    let run = |cell: &Cell| run_cell(peer, cell, programs.get(cell.client).map(String::as_str));
     Ok(side_by_side(cells, jobs, Cell::name, run))
 }
 
@@ -257,6 +264,9 @@ fn cells() -> Vec<Cell> {
             cells.push(Cell { client, transport, kind: Kind::Recovery, server, feature: None });
         }
     }
+    for transport in TRANSPORTS {
+        cells.push(Cell { client: "auth", transport, kind: Kind::Auth, server: Vec::new(), feature: None });
+    }
     let tls = vec!["--tls".to_owned(), certificate()];
     cells.push(Cell { client: "sio4", transport: TLS, kind: Kind::Node, server: tls, feature: None });
     cells.push(Cell { client: "raw", transport: "fixtures", kind: Kind::Raw, server: Vec::new(), feature: None });
@@ -285,6 +295,9 @@ fn run_cell(peer: &Peer, cell: &Cell, python: Option<&str>) -> Result<Vec<Test>>
             Job::new("node").args(["--test-force-exit", "--test-reporter=tap", "interop/node/recovery.mjs"])
         }
         Kind::Raw => Job::new("node").args(["--test-force-exit", "--test-reporter=tap", "interop/node/raw.mjs"]),
+        Kind::Auth => Job::new("node")
+            .args(["--test-force-exit", "--test-reporter=tap", "interop/node/auth.mjs"])
+            .env("PROGRAM", python.ok_or("no server")?),
         Kind::Python => Job::new(python.ok_or("no Python")?)
             .args(["interop/python/suite.py", &url, cell.transport].into_iter().chain(cell.feature)),
     };

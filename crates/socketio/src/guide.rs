@@ -41,6 +41,3 @@ mod migrating_from_node {}
 
 #[doc = include_str!("../../../docs/testing.md")]
 mod testing {}
-
-#[doc = include_str!("../../../docs/security.md")]
-mod security {}

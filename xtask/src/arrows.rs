@@ -15,7 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engineio", &["engineio-proto"]),
     ("socketio", &["engineio", "engineio-proto", "socketio-proto", "socketio-core", "socketio-adapter"]),
     ("socketio-client", &["engineio", "engineio-proto", "socketio-proto", "socketio-core"]),
-    ("socketio-redis", &["socketio-adapter"]),
+    ("socketio-redis", &["socketio-adapter", "socketio-proto"]),
     ("socketio-postgres", &["socketio-adapter", "socketio-proto"]),
     ("socketio-auth", &["socketio", "socketio-core"]),
     ("socketio-admin", &["socketio", "socketio-core"]),

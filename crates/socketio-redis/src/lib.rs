@@ -2,6 +2,8 @@
 //!
 //! * [`RedisBus::classic`] speaks as `createAdapter` of `@socket.io/redis-adapter` 8: `PUBLISH` and `SUBSCRIBE`, any Redis from 6 on.
 //! * [`RedisBus::sharded`] speaks as `createShardedAdapter` of the same package: `SPUBLISH` and `SSUBSCRIBE`, Redis from 7 on.
+//! * [`RedisStreamsBus`] speaks as `@socket.io/redis-streams-adapter` 0.3: entries of a stream, Redis from 6.2 on.
+//! * [`emitter()`] and [`streams_emitter`] speak to the clients of a cluster from a program that is no server.
 //!
 //! A bus is given to the server's builder:
 //!
@@ -23,8 +25,14 @@
 //! Inside: `link` is one connection and what is to be subscribed on it, `classic` and `sharded` are the two protocols.
 
 mod classic;
+mod emitter;
 mod link;
 mod sharded;
+mod streams;
+mod writer;
+
+pub use emitter::{emitter, streams_emitter};
+pub use streams::RedisStreamsBus;
 
 use std::fmt;
 use std::sync::Arc;

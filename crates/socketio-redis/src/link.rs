@@ -466,7 +466,7 @@ async fn serve(shared: &Arc<Shared>, mut connection: MultiplexedConnection) {
 }
 
 impl Address {
-    async fn client(&self) -> RedisResult<Client> {
+    pub(crate) async fn client(&self) -> RedisResult<Client> {
         let Some((sentinels, service)) = &self.sentinels else { return Client::open(self.master.clone()) };
         let node =
             SentinelNodeConnectionInfo::default().set_redis_connection_info(self.master.redis_settings().clone());

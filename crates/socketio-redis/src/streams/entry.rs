@@ -1,0 +1,256 @@
+//! Entries of a stream and sessions as bytes, as Node's adapter writes them. No I/O.
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use redis::Value as Reply;
+use serde::Serialize;
+use socketio_adapter::cluster::wire::{self, Fields, Foreign, Form, WireLimits};
+use socketio_adapter::cluster::{Envelope, Message, ServerId, StoredSession};
+use socketio_adapter::{RoomName, Selection};
+use socketio_proto::{EncodeError, Value};
+
+/// Node pads; others may not.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What an entry consists of: names and values.
+pub(crate) type Columns = Vec<(&'static str, Vec<u8>)>;
+
+/// Whether a message is an entry of the stream. All others are published, and forgotten.
+pub(crate) fn is_kept(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::Broadcast { request: None, .. }
+            | Message::Join { .. }
+            | Message::Leave { .. }
+            | Message::Disconnect { .. }
+    )
+}
+
+/// Writes an entry.
+pub(crate) fn write(envelope: &Envelope) -> Result<Columns, EncodeError> {
+    let uid = envelope.sender.as_ref().map_or(wire::EMITTER, ServerId::as_str);
+    let kind = envelope.message.kind().unwrap_or_default();
+    let mut columns = vec![
+        ("uid", uid.as_bytes().to_vec()),
+        ("nsp", envelope.namespace.as_bytes().to_vec()),
+        ("type", kind.to_string().into_bytes()),
+    ];
+    if let Some(data) = wire::data(envelope) {
+        let data = match envelope.message.has_binary() {
+            true => BASE64.encode(wire::write(&data, Form::Msgpack)?).into_bytes(),
+            false => wire::write(&data, Form::Json)?,
+        };
+        columns.push(("data", data));
+    }
+    Ok(columns)
+}
+
+/// An entry as it came in: its id, and names and values in turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) id: String,
+    pub(crate) columns: Vec<Vec<u8>>,
+}
+
+impl Entry {
+    /// A value as text of a bounded length.
+    pub(crate) fn text(&self, name: &str, limits: &WireLimits) -> Option<&str> {
+        self.bytes(name)
+            .filter(|bytes| bytes.len() <= limits.name_bytes)
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+    }
+
+    fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.columns.chunks_exact(2).find(|pair| pair[0] == name.as_bytes()).map(|pair| &pair[1][..])
+    }
+
+    /// Reads the message.
+    pub(crate) fn read(&self, limits: &WireLimits) -> Result<Envelope, Foreign> {
+        let sender = self.text("uid", limits).ok_or(Foreign::Field("uid"))?;
+        let namespace = self.text("nsp", limits).ok_or(Foreign::Field("nsp"))?;
+        let kind = self.text("type", limits).and_then(|kind| kind.parse().ok()).ok_or(Foreign::UnknownType)?;
+        let data = match self.bytes("data") {
+            Some(data) if data.len() / 4 * 3 > limits.message_bytes => return Err(Foreign::TooLarge(data.len())),
+            Some(data) if data.first() == Some(&b'{') => Some(std::borrow::Cow::Borrowed(data)),
+            Some(data) => Some(BASE64.decode(data).map_err(|_| Foreign::Malformed)?.into()),
+            None => None,
+        };
+        let data = data.as_ref().map(|data| wire::checked(data, limits)).transpose()?;
+        wire::decode_parts(kind, sender, namespace, data.as_ref(), limits)
+    }
+}
+
+/// The entries of an answer to `XRANGE`, or of one stream in an answer to `XREAD`. What has another form is left out.
+pub(crate) fn entries(reply: Reply) -> Vec<Entry> {
+    let Reply::Array(list) = reply else { return Vec::new() };
+    let entry = |reply| match reply {
+        Reply::Array(parts) => match <[Reply; 2]>::try_from(parts) {
+            Ok([id, Reply::Array(columns)]) => {
+                let columns = columns.into_iter().filter_map(bytes).collect();
+                Some(Entry { id: String::from_utf8(bytes(id)?).ok()?, columns })
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    list.into_iter().filter_map(entry).collect()
+}
+
+/// The entries of an answer to `XREAD` for one stream.
+pub(crate) fn read_entries(reply: Reply) -> Vec<Entry> {
+    match reply {
+        Reply::Map(mut streams) => streams.pop().map(|(_, list)| entries(list)).unwrap_or_default(),
+        // The older protocol.
+        Reply::Array(mut streams) => match streams.pop() {
+            Some(Reply::Array(mut stream)) => stream.pop().map(entries).unwrap_or_default(),
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+pub(crate) fn bytes(reply: Reply) -> Option<Vec<u8>> {
+    match reply {
+        Reply::BulkString(bytes) => Some(bytes),
+        Reply::SimpleString(text) => Some(text.into_bytes()),
+        _ => None,
+    }
+}
+
+/// An id of an entry as numbers, which is its order. `None` for what is no id.
+pub(crate) fn order(id: &str) -> Option<(u64, u64)> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (time, count) = id.split_once('-')?;
+    (digits(time) && digits(count)).then_some(())?;
+    Some((time.parse().ok()?, count.parse().ok()?))
+}
+
+/// Writes a session.
+pub(crate) fn write_session(session: &StoredSession) -> Result<String, EncodeError> {
+    #[derive(Serialize)]
+    struct Wire<'a> {
+        sid: &'a str,
+        pid: &'a str,
+        rooms: &'a [RoomName],
+        data: &'a Value,
+    }
+    let StoredSession { id, pid, rooms, data } = session;
+    Ok(BASE64.encode(wire::write(&Wire { sid: id, pid, rooms, data }, Form::Msgpack)?))
+}
+
+/// Reads a session.
+pub(crate) fn read_session(text: &[u8], limits: &WireLimits) -> Result<StoredSession, Foreign> {
+    let bytes = BASE64.decode(text).map_err(|_| Foreign::Malformed)?;
+    let whole = wire::checked(&bytes, limits)?;
+    let fields = Fields::of(&whole)?;
+    Ok(StoredSession {
+        id: fields.text("sid", limits)?.into(),
+        pid: fields.text("pid", limits)?.into(),
+        rooms: fields.rooms("rooms", limits)?,
+        data: fields.value("data")?,
+    })
+}
+
+/// Whether an event was for somebody who was in these rooms.
+pub(crate) fn was_for(selection: &Selection, rooms: &[RoomName]) -> bool {
+    let included = selection.rooms.is_empty() || rooms.iter().any(|room| selection.rooms.contains(room));
+    included && !rooms.iter().any(|room| selection.except.contains(room))
+}
+
+#[cfg(test)]
+mod tests {
+    use socketio_adapter::BroadcastOptions;
+    use socketio_proto::OwnedArgs;
+
+    use super::*;
+
+    fn limits() -> WireLimits {
+        WireLimits::default()
+    }
+
+    fn broadcast(values: Vec<Value>) -> Envelope {
+        let event = OwnedArgs::from_values(Some("e"), values);
+        let message = Message::Broadcast { event, options: BroadcastOptions::default(), request: None };
+        Envelope { sender: Some("a1".into()), namespace: "/n".into(), message }
+    }
+
+    fn entry(columns: &[(&str, &[u8])]) -> Entry {
+        let columns = columns.iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value.to_vec()]).collect();
+        Entry { id: "1-0".to_owned(), columns }
+    }
+
+    fn text(columns: &Columns) -> Vec<(&str, &str)> {
+        columns.iter().map(|(name, value)| (*name, std::str::from_utf8(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn entries_are_written_as_node_writes_them() {
+        let json = r#"{"packet":{"type":2,"data":["e",1],"nsp":"/n"},"opts":{"rooms":[],"except":[],"flags":{}}}"#;
+        let columns = write(&broadcast(vec![1.into()])).unwrap();
+        assert_eq!(text(&columns), [("uid", "a1"), ("nsp", "/n"), ("type", "3"), ("data", json)]);
+        let binary = write(&broadcast(vec![Value::Binary(vec![1, 2].into())])).unwrap();
+        // What Node's encoder makes of the same object.
+        let want = "gqZwYWNrZXSDpHR5cGUCpGRhdGGSoWXEAgECo25zcKIvbqRvcHRzg6Vyb29tc5CmZXhjZXB0kKVmbGFnc4A=";
+        assert_eq!(text(&binary)[3], ("data", want));
+        for columns in [columns, binary] {
+            let columns: Vec<_> = columns.iter().map(|(name, value)| (*name, &value[..])).collect();
+            let read = entry(&columns).read(&limits()).unwrap();
+            assert_eq!(write(&read).unwrap().iter().map(|(_, value)| &value[..]).collect::<Vec<_>>().len(), 4);
+        }
+    }
+
+    #[test]
+    fn entries_of_others_are_read_with_care() {
+        check(&[], Foreign::Field("uid"));
+        check(&[("uid", b"x")], Foreign::Field("nsp"));
+        check(&[("uid", b"x"), ("nsp", b"/")], Foreign::UnknownType);
+        check(&[("uid", b"x"), ("nsp", b"/"), ("type", b"x")], Foreign::UnknownType);
+        check(&[("uid", b"x"), ("nsp", b"/"), ("type", b"99")], Foreign::UnknownType);
+        check(&[("uid", b"x"), ("nsp", b"/"), ("type", b"3")], Foreign::Field("data"));
+        check(&[("uid", b"x"), ("nsp", b"/"), ("type", b"3"), ("data", b"{")], Foreign::Malformed);
+        check(&[("uid", b"x"), ("nsp", b"/"), ("type", b"3"), ("data", b"%%%")], Foreign::Malformed);
+        check(&[("uid", b"x"), ("nsp", b"/"), ("type", b"3"), ("data", b"kcA=")], Foreign::Malformed);
+        check(&[("uid", &[b'x'; 300]), ("nsp", b"/")], Foreign::Field("uid"));
+        check(&[("uid", b"\xff"), ("nsp", b"/")], Foreign::Field("uid"));
+        let odd = Entry { id: "1-0".to_owned(), columns: vec![b"uid".to_vec()] };
+        assert_eq!(odd.read(&limits()).unwrap_err(), Foreign::Field("uid"));
+
+        #[track_caller]
+        fn check(columns: &[(&str, &[u8])], want: Foreign) {
+            assert_eq!(entry(columns).read(&limits()).unwrap_err(), want);
+        }
+    }
+
+    #[test]
+    fn ids_have_an_order_and_other_text_is_none() {
+        assert!(order("10-0") > order("9-5") && order("9-10") > order("9-9"));
+        for text in ["", "1", "-", "1-", "-1", "+1-0", "1-0-0", "a-0", "$", "99999999999999999999-0"] {
+            assert_eq!(order(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_what_node_keeps() {
+        let data = Value::Map([("n", Value::from(1))].into_iter().collect());
+        let rooms = ["s", "r"].into_iter().map(RoomName::from).collect();
+        let session = StoredSession { id: "s".into(), pid: "p".into(), rooms, data };
+        let text = write_session(&session).unwrap();
+        assert_eq!(text, "hKNzaWShc6NwaWShcKVyb29tc5Khc6FypGRhdGGBoW4B");
+        assert_eq!(read_session(text.as_bytes(), &limits()).unwrap(), session);
+        for junk in [&b""[..], b"%", b"wA==", b"gA=="] {
+            assert!(read_session(junk, &limits()).is_err());
+        }
+    }
+
+    #[test]
+    fn what_was_missed_is_what_the_rooms_got() {
+        let rooms = ["s", "r"].map(RoomName::from);
+        assert!(was_for(&Selection::everybody(), &rooms) && was_for(&Selection::everybody().to(["x", "r"]), &rooms));
+        assert!(!was_for(&Selection::everybody().to("x"), &rooms));
+        assert!(!was_for(&Selection::everybody().to("r").except("s"), &rooms));
+    }
+}

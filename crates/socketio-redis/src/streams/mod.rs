@@ -1,0 +1,437 @@
+//! Redis streams, as `@socket.io/redis-streams-adapter` 0.3 speaks them: broadcasts are entries that stay for a while, questions
+//! and answers are published.
+
+pub(crate) mod entry;
+mod reader;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hashbrown::HashSet;
+use parking_lot::{Mutex, RwLock};
+use redis::{Cmd, Value as Reply, cmd};
+use socketio_adapter::cluster::wire::{self, Form, WireLimits};
+use socketio_adapter::cluster::{
+    BoxFuture, Bus, BusError, Envelope, Health, Inbox, Membership, Message, MissedEvent, Published, RestoredSession,
+    ServerId, Sessions, StoredSession, Target,
+};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use self::entry::{Entry, order};
+use crate::link::{Address, Channel, Handler, Kind, Link, LinkOptions};
+use crate::writer::{Writer, answered};
+use crate::{AddressError, Dialect, SubscriptionMode, Words};
+
+/// The most entries that are looked through for one client that comes back.
+const REPLAY_ENTRIES: usize = 50_000;
+/// How many of them at once.
+const REPLAY_COUNT: usize = 500;
+/// The most events that one client may have missed.
+const REPLAY_EVENTS: usize = 10_000;
+/// The longest secret that is looked up.
+const PID_BYTES: usize = 64;
+
+/// A [`Bus`] over a Redis stream. Redis (or Valkey) from 6.2 on.
+///
+/// Broadcasts, and moves of sockets between rooms, are entries of a stream that every server reads from where it is: what is
+/// published while a server has no connection to Redis reaches it afterwards, as long as the stream still has it. An entry that Redis has
+/// acknowledged is never lost to a server that runs, if Redis itself keeps it (`appendonly yes`), and none is read twice.
+/// Questions to other servers, and their answers, go over pub/sub.
+///
+/// Servers with version 0.2 of Node's adapter understand the broadcasts, but not the questions.
+pub struct RedisStreamsBus {
+    address: Address,
+    link: LinkOptions,
+    words: Words,
+    stream: Stream,
+    running: RwLock<Option<Arc<Running>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Stream {
+    name: String,
+    most: usize,
+    count: usize,
+    session_prefix: String,
+}
+
+/// What there is after the start.
+struct Running {
+    link: Arc<Link>,
+    writer: Writer,
+    hub: Arc<Hub>,
+    reader: AbortHandle,
+    stream: Stream,
+    words: Words,
+}
+
+/// Where both connections that listen meet.
+struct Hub {
+    id: ServerId,
+    limits: WireLimits,
+    inbox: Arc<dyn Inbox>,
+    namespaces: RwLock<HashSet<String>>,
+    listening: AtomicBool,
+    reading: AtomicBool,
+    /// Guards the order of the news, and what the inbox was told last.
+    told: Mutex<Health>,
+    health: watch::Sender<Health>,
+    /// Entries that were read.
+    seen: AtomicUsize,
+}
+
+impl RedisStreamsBus {
+    /// A bus over the Redis at a URL such as `redis://user:password@host:6379/`. Node: `createAdapter` of
+    /// `@socket.io/redis-streams-adapter`.
+    ///
+    /// # Errors
+    /// When the URL cannot be read. Whether Redis is there shows later, in the bus' health.
+    pub fn new(url: &str) -> Result<Self, AddressError> {
+        let words = Words {
+            dialect: Dialect::Classic,
+            prefix: "socket.io".to_owned(),
+            mode: SubscriptionMode::Static,
+            specific_responses: true,
+            limits: WireLimits::default(),
+            id: ServerId::from(""),
+        };
+        let stream = Stream {
+            name: "socket.io".to_owned(),
+            most: 10_000,
+            count: 100,
+            session_prefix: "sio:session:".to_owned(),
+        };
+        let running = RwLock::new(None);
+        Ok(Self { address: Address::single(url)?, link: LinkOptions::default(), words, stream, running })
+    }
+
+    /// The key of the stream. Default: `socket.io`. Node: `streamName`; `streamCount` has to be 1 there.
+    #[must_use]
+    pub fn stream_name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.stream.name);
+        self
+    }
+
+    /// About how many entries the stream keeps. Default: 10,000. Node: `maxLen`.
+    #[must_use]
+    pub fn max_len(mut self, entries: usize) -> Self {
+        self.stream.most = entries.max(1);
+        self
+    }
+
+    /// How many entries are read at once. Default: 100. Node: `readCount`.
+    #[must_use]
+    pub fn read_count(mut self, entries: usize) -> Self {
+        self.stream.count = entries.max(1);
+        self
+    }
+
+    /// What the names of channels begin with. Default: `socket.io`. Node: `channelPrefix`.
+    #[must_use]
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.words.prefix);
+        self
+    }
+
+    /// What the keys of sessions begin with. Default: `sio:session:`. Node: `sessionKeyPrefix`.
+    #[must_use]
+    pub fn session_key_prefix(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.stream.session_prefix);
+        self
+    }
+
+    /// How many bytes may wait for Redis while it is away or too slow; what exceeds that is refused, and the emit that it
+    /// came from returns the error. Default: 16 MiB.
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.link.buffer_bytes = bytes;
+        self
+    }
+
+    /// How long Redis may take to answer before a connection is given up and made again. Default: 2 s.
+    #[must_use]
+    pub fn response_timeout(mut self, timeout: Duration) -> Self {
+        self.link.response_timeout = timeout;
+        self
+    }
+
+    fn running(&self) -> Option<Arc<Running>> {
+        self.running.read().clone()
+    }
+}
+
+impl Bus for RedisStreamsBus {
+    fn membership(&self) -> Membership {
+        Membership::Counted
+    }
+
+    fn start(&self, id: ServerId, inbox: Arc<dyn Inbox>) {
+        let words = Words { id: id.clone(), ..self.words.clone() };
+        let hub = Arc::new(Hub {
+            id,
+            limits: words.limits.clone(),
+            inbox: Arc::clone(&inbox),
+            namespaces: RwLock::default(),
+            listening: AtomicBool::new(false),
+            reading: AtomicBool::new(false),
+            told: Mutex::new(Health::Down),
+            health: watch::Sender::new(Health::Down),
+            seen: AtomicUsize::new(0),
+        });
+        let handler = Arc::new(Listener(Arc::clone(&hub)));
+        let link = Link::start(self.address.clone(), self.link.clone(), words.clone(), handler);
+        let writer = Writer::start(self.address.clone(), self.link.clone(), Box::new(move |lost| inbox.lost(lost)));
+        let reading = reader::run(Arc::clone(&hub), self.address.clone(), self.stream.clone());
+        let reader = tokio::spawn(reading).abort_handle();
+        let running = Running { link, writer, hub, reader, stream: self.stream.clone(), words };
+        *self.running.write() = Some(Arc::new(running));
+    }
+
+    fn open(&self, namespace: &str) {
+        if let Some(running) = self.running() {
+            running.hub.namespaces.write().insert(namespace.to_owned());
+            running.link.subscribe(running.channels(namespace));
+        }
+    }
+
+    fn shut(&self, namespace: &str) {
+        if let Some(running) = self.running() {
+            running.hub.namespaces.write().remove(namespace);
+            running.link.unsubscribe_namespace(namespace, running.channels(namespace));
+        }
+    }
+
+    fn publish(&self, envelope: Envelope, to: Target) -> Result<Published, BusError> {
+        let Some(running) = self.running() else { return Err(BusError::Closed) };
+        if entry::is_kept(&envelope.message) {
+            let command = add(&running.stream.name, running.stream.most, &envelope)?;
+            let answer = running.writer.send(command.0, command.1, true)?;
+            return Ok(Published::At(Box::pin(async move { id_of(answered(answer).await?) })));
+        }
+        let mut channel = running.words.main_channel(&envelope.namespace);
+        if let Target::Asker(Some(server)) = to {
+            channel = format!("{channel}{}#", server.as_str());
+        }
+        let bytes = wire::encode_as(&envelope, Form::Msgpack)?;
+        running.link.publish(false, channel, bytes)?;
+        Ok(Published::Queued)
+    }
+
+    fn server_count(&self, namespace: &str) -> BoxFuture<'static, Result<usize, BusError>> {
+        let Some(running) = self.running() else { return Box::pin(async { Err(BusError::Closed) }) };
+        let mut command = cmd("PUBSUB");
+        command.arg("NUMSUB").arg(running.words.main_channel(namespace));
+        Box::pin(async move {
+            // Behind everything that was to be subscribed before, so that this server counts itself.
+            running.link.settled().await;
+            let (_, count): (String, usize) = running.link.query(command).await?;
+            Ok(count)
+        })
+    }
+
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        match self.running() {
+            Some(running) => Box::pin(async move { running.link.settled().await }),
+            None => Box::pin(async {}),
+        }
+    }
+
+    fn health(&self) -> Health {
+        self.running().map_or(Health::Down, |running| *running.hub.health.borrow())
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        match self.running.write().take() {
+            Some(running) => Box::pin(async move {
+                tokio::join!(running.writer.close(), running.link.close());
+            }),
+            None => Box::pin(async {}),
+        }
+    }
+
+    fn sessions(&self) -> Option<&dyn Sessions> {
+        Some(self)
+    }
+}
+
+impl Sessions for RedisStreamsBus {
+    fn persist(&self, _: &str, session: StoredSession, away: Duration) {
+        let Some(running) = self.running() else { return };
+        let Ok(text) = entry::write_session(&session) else { return };
+        let (bytes, millis) = (text.len(), u64::try_from(away.as_millis()).unwrap_or(u64::MAX).max(1));
+        let mut command = cmd("SET");
+        command.arg(running.session_key(&session.pid)).arg(text).arg("PX").arg(millis);
+        // A session that cannot be kept is one whose client connects anew.
+        if let Err(error) = running.writer.send(command, bytes, false) {
+            tracing::debug!(%error, "a session was not kept for other servers");
+        }
+    }
+
+    fn restore(
+        &self,
+        namespace: &str,
+        pid: &str,
+        offset: &str,
+    ) -> BoxFuture<'static, Result<Option<RestoredSession>, BusError>> {
+        let Some(running) = self.running() else { return Box::pin(async { Err(BusError::Closed) }) };
+        if pid.len() > PID_BYTES || order(offset).is_none() {
+            return Box::pin(async { Ok(None) });
+        }
+        let (namespace, pid, offset) = (namespace.to_owned(), pid.to_owned(), offset.to_owned());
+        Box::pin(async move { running.restore(&namespace, &pid, &offset).await })
+    }
+}
+
+impl Running {
+    fn channels(&self, namespace: &str) -> Vec<Channel> {
+        let main = self.words.main_channel(namespace);
+        let own = format!("{main}{}#", self.words.id.as_str());
+        // Who is counted by the second one hears the first one, too.
+        [own, main].map(|name| Channel { kind: Kind::Plain, name, namespace: namespace.into() }).into()
+    }
+
+    fn session_key(&self, pid: &str) -> String {
+        format!("{}{pid}", self.stream.session_prefix)
+    }
+
+    async fn ask(&self, command: Cmd) -> Result<Reply, BusError> {
+        answered(self.writer.send(command, 0, false)?).await
+    }
+
+    async fn range(&self, from: &str, to: &str, count: usize) -> Result<Vec<Entry>, BusError> {
+        let mut command = cmd("XRANGE");
+        command.arg(&self.stream.name).arg(from).arg(to).arg("COUNT").arg(count);
+        Ok(entry::entries(self.ask(command).await?))
+    }
+
+    async fn restore(&self, namespace: &str, pid: &str, offset: &str) -> Result<Option<RestoredSession>, BusError> {
+        let mut take = cmd("GETDEL");
+        take.arg(self.session_key(pid));
+        let kept = entry::bytes(self.ask(take).await?);
+        let limits = &self.words.limits;
+        let Some(session) = kept.and_then(|text| entry::read_session(&text, limits).ok()) else { return Ok(None) };
+        if *session.pid != *pid || self.range(offset, offset, 1).await?.is_empty() {
+            return Ok(None);
+        }
+        let mut missed = Vec::new();
+        let mut last = offset.to_owned();
+        for _ in 0..REPLAY_ENTRIES / REPLAY_COUNT {
+            let entries = self.range(&format!("({last}"), "+", REPLAY_COUNT).await?;
+            let all = entries.len() < REPLAY_COUNT;
+            for entry in entries {
+                last.clone_from(&entry.id);
+                if entry.text("nsp", limits) != Some(namespace) || entry.text("type", limits) != Some("3") {
+                    continue;
+                }
+                // One that nobody understood was delivered to nobody.
+                let Ok(envelope) = entry.read(limits) else { continue };
+                if let Message::Broadcast { event, options, request: None } = envelope.message
+                    && entry::was_for(&options.selection, &session.rooms)
+                {
+                    missed.push(MissedEvent { event, options, offset: entry.id.into() });
+                }
+            }
+            if missed.len() > REPLAY_EVENTS {
+                return Ok(None);
+            }
+            if all {
+                return Ok(Some(RestoredSession { session, missed }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// The command that appends an entry, and about how many bytes it has.
+pub(crate) fn add(stream: &str, most: usize, envelope: &Envelope) -> Result<(Cmd, usize), BusError> {
+    let columns = entry::write(envelope)?;
+    let bytes = columns.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let mut command = cmd("XADD");
+    command.arg(stream).arg("MAXLEN").arg("~").arg(most).arg("*");
+    for (name, value) in columns {
+        command.arg(name).arg(value);
+    }
+    Ok((command, bytes))
+}
+
+fn id_of(reply: Reply) -> Result<Arc<str>, BusError> {
+    let id = entry::bytes(reply).and_then(|id| String::from_utf8(id).ok());
+    id.map(Arc::from).ok_or_else(|| BusError::Broker("an entry without an id".to_owned()))
+}
+
+impl Hub {
+    /// The bus is up when both connections are.
+    fn changed(&self) {
+        let mut told = self.told.lock();
+        let up = self.listening.load(Ordering::Acquire) && self.reading.load(Ordering::Acquire);
+        let now = if up { Health::Up } else { Health::Down };
+        if *told != now {
+            *told = now;
+            self.health.send_replace(now);
+            self.inbox.health(now);
+        }
+    }
+
+    fn reading(&self, reading: bool) {
+        self.reading.store(reading, Ordering::Release);
+        self.changed();
+    }
+
+    /// Takes an entry. Whatever it is, the next one comes after it.
+    fn entry(&self, entry: &Entry) {
+        self.seen.fetch_add(1, Ordering::Relaxed);
+        if entry.text("uid", &self.limits) == Some(self.id.as_str()) {
+            return;
+        }
+        if let Some(namespace) = entry.text("nsp", &self.limits)
+            && !self.namespaces.read().contains(namespace)
+        {
+            return;
+        }
+        match entry.read(&self.limits) {
+            Ok(envelope) => self.inbox.received(envelope, Some(entry.id.as_str().into())),
+            Err(why) => self.inbox.foreign(&why),
+        }
+    }
+}
+
+/// Takes what is published.
+struct Listener(Arc<Hub>);
+
+impl Handler for Listener {
+    fn message(&self, namespace: &Arc<str>, _: &[u8], bytes: &[u8]) {
+        match wire::decode(bytes, &self.0.limits) {
+            Ok(envelope) if envelope.namespace != *namespace => self.0.inbox.foreign(&wire::Foreign::Field("nsp")),
+            Ok(envelope) => self.0.inbox.received(envelope, None),
+            Err(why) => self.0.inbox.foreign(&why),
+        }
+    }
+
+    fn health(&self, health: Health) {
+        self.0.listening.store(health == Health::Up, Ordering::Release);
+        self.0.changed();
+    }
+
+    fn lost(&self, messages: u64) {
+        self.0.inbox.lost(messages);
+    }
+}
+
+impl fmt::Debug for RedisStreamsBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address may hold a password.
+        f.debug_struct("RedisStreamsBus")
+            .field("stream", &self.stream)
+            .field("health", &self.health())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,181 @@
+//! Reads a stream from where it is, entry by entry, across reconnections. An entry is read once, whatever becomes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisError, RedisResult, Value as Reply, cmd};
+use tokio::time::{sleep, timeout};
+
+use super::entry::{self, order};
+use super::{Hub, Stream};
+use crate::link::Address;
+use crate::writer::{PAUSES, connect, late};
+
+/// How long Redis may let a read wait for the next entry.
+const BLOCK: Duration = Duration::from_secs(2);
+/// How much longer it may take to answer.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What has been read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Position {
+    /// The last entry.
+    id: String,
+    /// How many entries were ever added before and with it; where Redis does not count them, nobody knows what was missed.
+    number: Option<u64>,
+}
+
+/// What Redis says of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Info {
+    last: String,
+    added: Option<u64>,
+    len: u64,
+}
+
+/// Reads until it is aborted.
+pub(super) async fn run(hub: Arc<Hub>, address: Address, stream: Stream) {
+    let mut position = None;
+    let mut pause = PAUSES.0;
+    loop {
+        let Err(error) = session(&hub, &address, &stream, &mut position, &mut pause).await;
+        hub.reading(false);
+        tracing::debug!(%error, "the stream cannot be read");
+        sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+async fn session(
+    hub: &Hub,
+    address: &Address,
+    stream: &Stream,
+    position: &mut Option<Position>,
+    pause: &mut Duration,
+) -> RedisResult<std::convert::Infallible> {
+    let mut connection = connect(address, || {}).await?;
+    let found = info(&mut connection, &stream.name).await?;
+    let (next, lost) = resume(position.take(), &found);
+    let position = position.insert(next);
+    if lost > 0 {
+        hub.inbox.lost(lost);
+    }
+    hub.reading(true);
+    *pause = PAUSES.0;
+    loop {
+        let mut read = cmd("XREAD");
+        read.arg("COUNT").arg(stream.count).arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        read.arg("STREAMS").arg(&stream.name).arg(&position.id);
+        let reply: Reply = within(BLOCK + GRACE, read.query_async(&mut connection)).await?;
+        let entries = entry::read_entries(reply);
+        // A reader that keeps up never gets so many.
+        let behind = entries.len() >= stream.count;
+        for entry in &entries {
+            position.id.clone_from(&entry.id);
+            position.number = position.number.map(|number| number + 1);
+            hub.entry(entry);
+        }
+        if behind {
+            // What is trimmed away before it was read is gone.
+            let found = info(&mut connection, &stream.name).await?;
+            let lost = trimmed(position, &found);
+            if lost > 0 {
+                hub.inbox.lost(lost);
+                position.number = position.number.map(|number| number + lost);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Where to go on, and how many entries were missed on the way.
+fn resume(before: Option<Position>, found: &Info) -> (Position, u64) {
+    let Some(mut position) = before else { return (Position { id: found.last.clone(), number: found.added }, 0) };
+    if order(&found.last) < order(&position.id) {
+        // The stream has been made anew, or Redis has forgotten its end. What comes now is behind what it has.
+        return (Position { id: found.last.clone(), number: found.added }, 0);
+    }
+    let lost = trimmed(&position, found);
+    position.number = position.number.map(|number| number + lost);
+    (position, lost)
+}
+
+/// How many entries behind the position are there no more.
+fn trimmed(position: &Position, found: &Info) -> u64 {
+    match (position.number, found.added) {
+        (Some(number), Some(added)) => added.saturating_sub(found.len).saturating_sub(number),
+        _ => 0,
+    }
+}
+
+/// Asks for the end of the stream. One that is not there yet is empty.
+async fn info(connection: &mut MultiplexedConnection, stream: &str) -> RedisResult<Info> {
+    let mut command = cmd("XINFO");
+    command.arg("STREAM").arg(stream);
+    match within(GRACE, command.query_async::<Reply>(connection)).await {
+        Ok(reply) => parse(reply)
+            .ok_or_else(|| RedisError::from((ErrorKind::UnexpectedReturnType, "not what Redis says of a stream"))),
+        Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => {
+            Ok(Info { last: "0-0".to_owned(), added: Some(0), len: 0 })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn parse(reply: Reply) -> Option<Info> {
+    let pairs: Vec<(Reply, Reply)> = match reply {
+        Reply::Map(pairs) => pairs,
+        // The older protocol.
+        Reply::Array(list) => {
+            let mut list = list.into_iter();
+            std::iter::from_fn(|| Some((list.next()?, list.next()?))).collect()
+        }
+        _ => return None,
+    };
+    let mut info = Info { last: String::new(), added: None, len: 0 };
+    for (name, value) in pairs {
+        let number = |value: &Reply| match value {
+            Reply::Int(number) => u64::try_from(*number).ok(),
+            _ => None,
+        };
+        match &entry::bytes(name)?[..] {
+            b"length" => info.len = number(&value)?,
+            b"entries-added" => info.added = number(&value),
+            b"last-generated-id" => info.last = String::from_utf8(entry::bytes(value)?).ok()?,
+            _ => {}
+        }
+    }
+    order(&info.last).map(|_| info)
+}
+
+async fn within<T>(time: Duration, future: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    timeout(time, future).await.unwrap_or_else(|_| Err(late()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_goes_on_where_it_was_and_counts_what_it_missed() {
+        let at = |id: &str, number| Position { id: id.to_owned(), number };
+        let info = |last: &str, added, len| Info { last: last.to_owned(), added, len };
+        // The first time.
+        check(None, info("9-0", Some(20), 5), at("9-0", Some(20)), 0);
+        // Nothing happened, something happened, something was trimmed that was read, and that was not.
+        check(Some(at("9-0", Some(20))), info("9-0", Some(20), 5), at("9-0", Some(20)), 0);
+        check(Some(at("9-0", Some(20))), info("12-0", Some(23), 5), at("9-0", Some(20)), 0);
+        check(Some(at("9-0", Some(20))), info("12-0", Some(23), 3), at("9-0", Some(20)), 0);
+        check(Some(at("9-0", Some(20))), info("12-0", Some(23), 1), at("9-0", Some(22)), 2);
+        // Redis before 7 does not count.
+        check(Some(at("9-0", None)), info("12-0", None, 1), at("9-0", None), 0);
+        // The stream is another one.
+        check(Some(at("9-0", Some(20))), info("0-0", Some(0), 0), at("0-0", Some(0)), 0);
+
+        #[track_caller]
+        fn check(before: Option<Position>, found: Info, want: Position, lost: u64) {
+            assert_eq!(resume(before, &found), (want, lost));
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! `settings` resolves flags, environment and file into one struct; `serve` runs the server; `site` answers what is not
 //! Socket.IO (the page, the official client); `demo` is what the page talks to.
 
+mod adapter;
 mod demo;
 mod serve;
 mod settings;

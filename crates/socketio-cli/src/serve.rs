@@ -78,6 +78,9 @@ async fn serve(settings: Settings) -> Result<(), Problem> {
     if let Some(cors) = cors {
         builder = builder.engine(|engine| engine.cors(cors));
     }
+    if let Some(adapter) = settings.adapter {
+        builder = adapter.connect(builder);
+    }
     let io = builder.build().map_err(|error| Problem(error.to_string()))?;
 
     let signals = Signals::new().and_then(|signals| Ok((signals, Hangup::new()?)));

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use crate::adapter::Adapter;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer};
 use socketio::{Hosts, Origins, Tls, Transport, TrustedProxies};
@@ -103,6 +104,9 @@ struct Options {
     #[arg(long, value_name = "COUNT", env = "SIO_MAX_CONNECTIONS")]
     #[serde(alias = "max-connections")]
     max_connections: Option<usize>,
+    /// What connects this server with others: `redis://…`, `redis-sharded://…`, `redis-streams://…` or `postgres://…`
+    #[arg(long, value_name = "URL", env = "SIO_ADAPTER", hide_env_values = true)]
+    adapter: Option<String>,
     /// Listen on an address that other machines reach, and answer to any host name, although there is no TLS
     #[arg(long, env = "SIO_INSECURE", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     insecure: Option<bool>,
@@ -138,6 +142,8 @@ pub(crate) struct Settings {
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) rate_limits: bool,
     pub(crate) max_connections: usize,
+    /// What connects this server with others.
+    pub(crate) adapter: Option<Adapter>,
     pub(crate) json: bool,
     pub(crate) log: Log,
 }
@@ -185,6 +191,7 @@ impl Options {
             trusted_proxy: self.trusted_proxy.or(file.trusted_proxy),
             rate_limits: self.rate_limits.or(file.rate_limits),
             max_connections: self.max_connections.or(file.max_connections),
+            adapter: self.adapter.or(file.adapter),
             insecure: self.insecure.or(file.insecure),
             log: self.log.or(file.log),
         }
@@ -271,6 +278,7 @@ impl Options {
             trusted_proxies,
             rate_limits: self.rate_limits.unwrap_or(!local),
             max_connections,
+            adapter: self.adapter.as_deref().map(Adapter::at).transpose()?,
             json,
             log: self.log.unwrap_or(Log::Warn),
         })

@@ -177,6 +177,14 @@ impl RedisBus {
         self
     }
 
+    /// How long after an outage nothing is published yet, so that the other servers are subscribed again, too: what nobody
+    /// is subscribed to is lost. Default: 750 ms.
+    #[must_use]
+    pub fn regather(mut self, time: Duration) -> Self {
+        self.link.regather = time;
+        self
+    }
+
     /// The bounds of what is taken from other servers.
     #[must_use]
     pub fn limits(mut self, limits: WireLimits) -> Self {

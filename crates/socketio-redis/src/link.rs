@@ -38,11 +38,12 @@ pub(crate) struct Address {
 pub(crate) struct LinkOptions {
     pub(crate) buffer_bytes: usize,
     pub(crate) response_timeout: Duration,
+    pub(crate) regather: Duration,
 }
 
 impl Default for LinkOptions {
     fn default() -> Self {
-        Self { buffer_bytes: 16 << 20, response_timeout: Duration::from_secs(2) }
+        Self { buffer_bytes: 16 << 20, response_timeout: Duration::from_secs(2), regather: Duration::from_millis(750) }
     }
 }
 
@@ -121,9 +122,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between attempts; the longest one plus a connection is below two seconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// After an outage nothing is published before the other servers have had time to come back, too: what nobody is subscribed to
-/// is lost.
-const REGATHER: Duration = Duration::from_millis(750);
 /// A connection on which nothing happens is asked for a sign of life.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long [`Link::close`] waits for what is queued.
@@ -396,7 +394,7 @@ async fn connect(shared: &Arc<Shared>, address: &Address, again: bool) -> RedisR
     }
     if again {
         tokio::select! {
-            () = sleep(REGATHER) => {}
+            () = sleep(shared.options.regather) => {}
             () = shared.broken.notified() => {
                 return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
             }

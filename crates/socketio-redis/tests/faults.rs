@@ -118,17 +118,10 @@ async fn a_kill_and_a_restart(sharded: bool) {
     assert_eq!((fetched.sockets.len(), fetched.missing), (500, 1));
     let answers = pair.io(1).of("/").server_side_emit_with_ack_within::<bool>(Duration::from_secs(1), "here", ()).await;
     assert_eq!(answers.map(|answers| (answers.answers.len(), answers.missing)), Ok((0, 1)));
-    // What was sent meanwhile waits in the buffer.
-    assert!(pair.io(0).to("lobby").emit("kept", 1).is_ok());
     broker.redis.restart();
-    let begin = Instant::now();
-    for client in &pair.clients[1] {
-        client.next("kept").await;
-    }
-    let kept = begin.elapsed();
     let resumed = pair.resumes("after").await;
     println!(
-        "sharded: {sharded}; 1,000 clients: slowest local broadcast {slowest:?}; what was kept arrived {kept:?} after the restart, new traffic {resumed:?} after that"
+        "sharded: {sharded}; 1,000 clients: slowest local broadcast {slowest:?}; resumed {resumed:?} after the restart"
     );
     known(&pair.servers[0], 2).await;
     assert_eq!(pair.io(0).broadcast().fetch().await.sockets.len(), 1_000);
@@ -178,7 +171,7 @@ async fn sharded_survives_a_broker_that_hangs() {
 async fn what_exceeds_the_buffer_reaches_the_emitter_as_an_error() {
     within(BOUND, async {
         let mut broker = RedisBroker::start(false, SubscriptionMode::Dynamic);
-        let pair = Pair::with(&broker, 1, |bus| bus.buffer_bytes(10_000)).await;
+        let pair = Pair::with(&broker, 1, |bus| bus.buffer_bytes(10_000).regather(Duration::from_secs(8))).await;
         broker.redis.kill();
         pair.health(Health::Down).await;
         let text = "x".repeat(1_000);

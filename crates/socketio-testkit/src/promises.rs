@@ -14,9 +14,10 @@
 //! | `to(id, x)` | `told(x)` to the room of that name |
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -38,8 +39,8 @@ pub struct Ledger {
     pub got: AtomicU64,
     /// Events of a sequence that were lost, doubled or out of order.
     pub faults: AtomicU64,
-    /// Why sockets left, in Node's words.
-    pub reasons: std::sync::Mutex<Vec<String>>,
+    /// Why sockets left, in Node's words, and how often.
+    pub reasons: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Ledger {
@@ -54,8 +55,14 @@ impl Ledger {
 struct Flow {
     next: AtomicU64,
     faults: AtomicU64,
-    sent: AtomicU64,
-    stopped: AtomicBool,
+    down: Mutex<Down>,
+}
+
+/// What went down. One lock for counting and emitting, so that `stop` sees either both or neither.
+#[derive(Debug, Default)]
+struct Down {
+    sent: u64,
+    stopped: bool,
 }
 
 impl Flow {
@@ -91,7 +98,7 @@ pub fn with_promises(namespace: Namespace) -> Namespace {
         })
         .on_disconnect(async |reason: DisconnectReason, State(ledger): Book| {
             if let Ok(mut reasons) = ledger.reasons.lock() {
-                reasons.push(reason.to_string());
+                *reasons.entry(reason.to_string()).or_default() += 1;
             }
             ledger.disconnected.fetch_add(1, Ordering::SeqCst);
         })
@@ -116,9 +123,12 @@ pub fn with_promises(namespace: Namespace) -> Namespace {
             tokio::spawn(send_down(socket, flow, per_second));
         })
         .on("stop", async |Extension(flow): Extension<Flow>| {
-            flow.stopped.store(true, Ordering::SeqCst);
-            let read = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
-            (read(&flow.sent), read(&flow.next), read(&flow.faults))
+            let sent = {
+                let mut down = flow.down.lock().unwrap_or_else(PoisonError::into_inner);
+                down.stopped = true;
+                down.sent
+            };
+            (sent, Ledger::read(&flow.next), Ledger::read(&flow.faults))
         })
         .on("burst", async |socket: Socket, Data(n): Data<u64>| {
             for i in 0..n {
@@ -143,13 +153,13 @@ async fn send_down(socket: Socket, flow: Arc<Flow>, per_second: u64) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     loop {
         ticks.tick().await;
-        if flow.stopped.load(Ordering::SeqCst) || !socket.connected() {
+        let mut down = flow.down.lock().unwrap_or_else(PoisonError::into_inner);
+        if down.stopped || !socket.connected() {
             return;
         }
-        // Counted first: `stop` on another thread must not see fewer than were queued. One that is counted and then
-        // refused would show as lost, and rightly.
-        let i = flow.sent.fetch_add(1, Ordering::SeqCst);
-        socket.emit("down", i);
+        // One that is counted and then refused would show as lost, and rightly.
+        socket.emit("down", down.sent);
+        down.sent += 1;
     }
 }
 

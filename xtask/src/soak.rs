@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::Result;
 use crate::process::Job;
-use crate::report::{Report, count};
+use crate::report::{Count, Report, count};
 
 /// One thing to soak, by its name on the command line.
 struct Part {
@@ -18,6 +18,7 @@ struct Part {
 }
 
 const PARTS: &[Part] = &[
+    Part { name: "crowd", minutes: Some(30), run: crowd },
     Part { name: "first-event", minutes: None, run: |_, report| long_form("first_event", report) },
     Part { name: "interleavings", minutes: None, run: |_, report| long_form("interleavings", report) },
     Part { name: "client-chaos", minutes: Some(10), run: client_chaos },
@@ -66,6 +67,17 @@ fn client_chaos(minutes: u64, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// 2,000 clients that come and go, some of them hostile and some slow, against a server in a process of its own.
+fn crowd(minutes: u64, report: &mut Report) -> Result<()> {
+    let seconds = (minutes * 60).to_string();
+    let args = ["run", "--release", "--locked", "-p", "socketio-testkit", "--bin", "soak", "--", "--seconds", &seconds];
+    // The build, and the phases before and between.
+    let outcome = Job::cargo(args).deadline(minutes + minutes / 5 + 40).run()?;
+    let count = Count { passed: usize::from(outcome.success), failed: usize::from(!outcome.success), skipped: 0 };
+    report.add("soak: crowd", count, outcome.took);
+    Ok(())
+}
+
 /// A test of the testkit in its long form.
 fn long_form(test: &str, report: &mut Report) -> Result<()> {
     let args = ["test", "--release", "--locked", "-p", "socketio-testkit", "--test", test, "--", "--nocapture"];
@@ -84,8 +96,10 @@ mod tests {
         let all: Vec<_> = PARTS.iter().map(|part| part.name).collect();
         assert_eq!(names(None, None).unwrap(), all);
         assert_eq!(names(Some("first-event"), None).unwrap(), ["first-event"]);
-        assert!(names(Some("nothing"), None).unwrap_err().contains("no part `nothing`: first-event"));
+        assert!(names(Some("nothing"), None).unwrap_err().contains("no part `nothing`: crowd, first-event"));
+        assert_eq!(names(Some("crowd"), Some(5)).unwrap(), ["crowd"]);
         assert!(names(Some("first-event"), Some(5)).is_err());
+        assert!(!names(None, Some(5)).unwrap().contains(&"first-event"));
         assert!(names(None, Some(0)).is_err());
 
         fn names(wanted: Option<&str>, minutes: Option<u64>) -> std::result::Result<Vec<&'static str>, String> {

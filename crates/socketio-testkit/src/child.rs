@@ -23,7 +23,21 @@ impl Child {
     /// # Errors
     /// When it cannot be started.
     pub fn start<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> io::Result<Self> {
-        let mut process = Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        Self::start_with(program, arguments, [])
+    }
+
+    /// Starts a program with further environment variables.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_with<'a, A: AsRef<OsStr>>(
+        program: &str,
+        arguments: impl IntoIterator<Item = A>,
+        variables: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> io::Result<Self> {
+        let mut command = Command::new(program);
+        command.args(arguments).envs(variables).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn()?;
         let (sender, lines) = mpsc::channel();
         if let Some(output) = process.stdout.take() {
             // Ends with the program's standard output.
@@ -57,6 +71,11 @@ impl Child {
         let input = self.process.stdin.as_mut().ok_or_else(|| unexpected("its standard input is closed"))?;
         writeln!(input, "{line}")?;
         input.flush()
+    }
+
+    /// Closes its standard input, so that it has no more lines to wait for.
+    pub fn close_input(&mut self) {
+        self.process.stdin = None;
     }
 
     /// Waits until it ends by itself. Returns whether it was content.

@@ -97,7 +97,7 @@ impl RawClient {
     /// # Errors
     /// When the connection breaks or the server refuses.
     pub async fn polling(endpoint: &Endpoint) -> io::Result<Self> {
-        let mut get = Http::connect(endpoint.addr, endpoint.receive_buffer).await?;
+        let mut get = Http::connect_from(endpoint.source, endpoint.addr, endpoint.receive_buffer).await?;
         let answer = get.get(&endpoint.target("polling", None)).await?;
         let mut packets = decode_payload(endpoint.revision, &answer)?;
         let open = match packets.pop_front() {
@@ -422,7 +422,7 @@ impl RawClient {
             let target = endpoint.target("polling", Some(&open.sid));
             if !polling.posting && !polling.outgoing.is_empty() {
                 if polling.post.is_none() {
-                    polling.post = Some(Http::connect(endpoint.addr, None).await?);
+                    polling.post = Some(Http::connect_from(endpoint.source, endpoint.addr, None).await?);
                 }
                 let (content_type, body) = encode_payload(endpoint, &polling.outgoing);
                 polling.outgoing.clear();

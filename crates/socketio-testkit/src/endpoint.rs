@@ -1,6 +1,6 @@
 //! Where a client connects and how it introduces itself.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use engineio_proto::Revision;
 
@@ -19,6 +19,8 @@ pub struct Endpoint {
     pub query: String,
     /// The size of the kernel's receive buffer in bytes, for clients that stop reading.
     pub receive_buffer: Option<u32>,
+    /// Where the client comes from. On Linux every address of `127.0.0.0/8` is ours.
+    pub source: Option<Ipv4Addr>,
 }
 
 impl Endpoint {
@@ -31,6 +33,7 @@ impl Endpoint {
             b64: false,
             query: String::new(),
             receive_buffer: None,
+            source: None,
         }
     }
 

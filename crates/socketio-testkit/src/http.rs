@@ -1,6 +1,9 @@
 //! HTTP/1.1 by hand: one kept-alive connection, requests out, answers in.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use bytes::BytesMut;
 use tokio::{
@@ -47,7 +50,22 @@ impl Http {
     /// # Errors
     /// When the server does not accept.
     pub async fn connect(addr: SocketAddr, receive_buffer: Option<u32>) -> io::Result<Self> {
+        Self::connect_from(None, addr, receive_buffer).await
+    }
+
+    /// Connects from an address of one's own, so that a server that counts by address sees somebody else.
+    ///
+    /// # Errors
+    /// When the server does not accept, or the address is not ours.
+    pub async fn connect_from(
+        source: Option<Ipv4Addr>,
+        addr: SocketAddr,
+        receive_buffer: Option<u32>,
+    ) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
+        if let Some(source) = source {
+            socket.bind((source, 0).into())?;
+        }
         if let Some(bytes) = receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
         }

@@ -3,7 +3,8 @@
 //! * [`RawClient`] speaks Engine.IO over a TCP stream of its own, step by step, and can misbehave at every step.
 //! * [`promises`] is a small application whose every event checks something, [`serve`] runs it inside a test, and the
 //!   program `promise-server` in a process of its own.
-//! * The program `storm` is a crowd of [`RawClient`]s in a process of their own.
+//! * The program `storm` is a crowd of [`RawClient`]s in a process of their own; `soak` is one that stays for a while, with
+//!   hostile clients and slow readers in it.
 //! * [`contract`] is what every adapter has to do, as tests for any broker.
 //! * [`Postgres`] is a database of its own for a test.
 //! * [`Child`] runs such a program and ends it, also when the test panics.

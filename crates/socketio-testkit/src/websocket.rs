@@ -51,7 +51,7 @@ impl WebSocket {
     /// When the connection breaks.
     pub async fn try_open(endpoint: &Endpoint, sid: Option<&str>) -> io::Result<Result<Self, Answer>> {
         const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-        let mut http = Http::connect(endpoint.addr, endpoint.receive_buffer).await?;
+        let mut http = Http::connect_from(endpoint.source, endpoint.addr, endpoint.receive_buffer).await?;
         http.queue_upgrade(&endpoint.target("websocket", sid), KEY);
         let answer = http.answer().await?;
         if answer.status != 101 {

@@ -40,8 +40,9 @@ cargo xtask <command>
   hostile [filter] [--server rust|node]
                              the catalogue of hostile input
   conformance [--full]       the Autobahn cases: the short set, or all of them
-  fuzz [target] [--seconds N] [--replay]
-                             runs the fuzz targets for a while (20 s each), or replays their corpora
+  fuzz [target] [--seconds N | --due | --replay]
+                             runs the fuzz targets for a while (20 s each) or for what is still due by `fuzz/TIME.md`, or
+                             replays their corpora and mutations of them
   sbom [--out FILE]          what the lock file holds, as CycloneDX JSON
   sim [model] [--seeds N] [--seed S]
                              random schedules of cuts and returns against a model: 100,000 of `recovery` (the machine) and

@@ -48,7 +48,7 @@ cargo xtask <command>
                              random schedules of cuts and returns against a model: 100,000 of `recovery` (the machine) and
                              5,000 of `recovery-server`; a failure prints its seed, which `--seed` runs again
   soak [part] [--minutes N]  long runs in release, all or one: `crowd` (2,000 clients for 30 minutes, some hostile, some
-                             slow), `first-event` (100,000 of them), `interleavings` (20,000 random schedules)
+                             slow), `client-chaos`, `first-event` (100,000 of them), `interleavings` (20,000 schedules)
   bench memory [--connections N] | bench micro [filter] [--check | --write] | bench [scenario] [--peers a,b]
                              what an idle connection costs; the instructions of single operations beside the
                              committed ones; or ours beside other servers, see bench/README.md

@@ -65,10 +65,18 @@ pub(crate) struct Engine<A> {
     /// Tasks of sessions, those included that only say goodbye.
     tasks: AtomicUsize,
     /// Polling sessions in the order in which they came, to give up those whose clients never returned.
-    pending: Mutex<std::collections::VecDeque<std::sync::Weak<Shared>>>,
+    pending: Mutex<Pending>,
     closing: AtomicBool,
     /// Places and counters, shared with connections that know nothing of applications.
     pub(crate) door: Arc<Door>,
+}
+
+/// Sessions that began on polling, the oldest first.
+#[derive(Default)]
+struct Pending {
+    sessions: std::collections::VecDeque<(Sid, std::sync::Weak<Shared>)>,
+    /// How many sessions have ended since the list was swept.
+    ended: usize,
 }
 
 impl<A: Application> Server<A> {
@@ -87,7 +95,7 @@ impl<A: Application> Server<A> {
         let (connections, handshakes, addresses) = self.engine.door.now();
         Stats {
             sessions: self.sessions(),
-            pending: self.engine.pending.lock().len(),
+            pending: self.engine.pending.lock().sessions.len(),
             connections,
             handshakes,
             addresses,
@@ -193,14 +201,11 @@ impl<A: Application> Engine<A> {
             return;
         }
         let oldest = {
-            let mut pending = self.pending.lock();
-            pending.push_back(Arc::downgrade(shared));
-            while pending.front().is_some_and(|session| session.strong_count() == 0) {
-                pending.pop_front();
-            }
-            (pending.len() > self.options.limits().max_pending_sessions).then(|| pending.pop_front()).flatten()
+            let sessions = &mut self.pending.lock().sessions;
+            sessions.push_back((shared.sid, Arc::downgrade(shared)));
+            (sessions.len() > self.options.limits().max_pending_sessions).then(|| sessions.pop_front()).flatten()
         };
-        if let Some(session) = oldest.and_then(|weak| weak.upgrade())
+        if let Some(session) = oldest.and_then(|(_, weak)| weak.upgrade())
             && session.lock().machine.awaits_first_activity()
         {
             self.counters().evicted.add();
@@ -215,6 +220,17 @@ impl<A: Application> Engine<A> {
         if let Some(shared) = removed {
             self.count.fetch_sub(1, Ordering::Relaxed);
             self.door.close(shared.place);
+            // A weak reference keeps the session's memory. Sweeping when half of the list may be gone costs each session
+            // that ends a look at two others, and leaves nothing when all have ended.
+            let mut pending = self.pending.lock();
+            pending.ended += 1;
+            if pending.ended * 2 >= pending.sessions.len() {
+                pending.ended = 0;
+                pending.sessions.retain(|(sid, _)| self.shard(sid).lock().contains_key(sid));
+                if pending.sessions.capacity() > 64 && pending.sessions.len() * 4 < pending.sessions.capacity() {
+                    pending.sessions.shrink_to_fit();
+                }
+            }
         }
     }
 

@@ -8,7 +8,7 @@ import { createServer } from "node:http";
 import { Server } from "socket.io";
 
 const http = createServer();
-const io = new Server(http, { pingInterval: 2000, pingTimeout: 3000, connectTimeout: 10_000, upgradeTimeout: 3000 });
+const io = new Server(http, { pingInterval: 4000, pingTimeout: 10_000 });
 const tallies = {};
 let seen = 0;
 

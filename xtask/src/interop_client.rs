@@ -140,8 +140,8 @@ pub(crate) fn chaos(seconds: u64) -> Result<Count> {
     let program = executable(&build, "client_chaos")?;
     let time = seconds.to_string();
     let job = Job::new(&program).args(["--seconds", &time, "--", "node", "interop/node/chaos.mjs"]);
-    // Each of its three waves may take two minutes to heal.
-    let outcome = job.seconds(seconds + 480).quiet().run()?;
+    // Each of its three waves may take some minutes to heal.
+    let outcome = job.seconds(seconds + 900).quiet().run()?;
     for line in outcome.lines.iter().filter(|line| line.starts_with('#')) {
         println!("{line}");
     }

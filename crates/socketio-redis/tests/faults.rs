@@ -191,7 +191,8 @@ async fn what_exceeds_the_buffer_reaches_the_emitter_as_an_error() {
         broker.redis.restart();
         // What fitted arrives in order, and nothing else.
         pair.health(Health::Up).await;
-        pair.io(0).emit("end", ());
+        // The buffer is full until Redis has taken what is in it.
+        assert!(eventually(PATIENCE, || pair.io(0).emit("end", ()).is_ok()).await);
         let other = &pair.clients[1][0];
         other.next("end").await;
         for n in 0..kept {

@@ -3,20 +3,37 @@
 
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
+import { createAdapter as createPostgresAdapter } from "@socket.io/postgres-adapter";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
+import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
+import pg from "pg";
 import { createClient } from "redis";
 import { Server } from "socket.io";
 
 const [adapter, url, name] = process.argv.slice(2);
-const pub = createClient({ url });
-const sub = pub.duplicate();
-for (const client of [pub, sub]) client.on("error", () => {});
-await Promise.all([pub.connect(), sub.connect()]);
+/** The official adapter for this broker. */
+const connect = async () => {
+  if (adapter === "postgres") {
+    const { host, searchParams } = new URL(url.replace("postgresql:///", "postgresql://x/"));
+    // One connection listens and one writes: over several, what is sent later may arrive first.
+    const where = { host: searchParams.get("host") ?? host, user: searchParams.get("user"), database: "postgres" };
+    const pool = new pg.Pool({ ...where, max: 2 });
+    pool.on("error", () => {});
+    const table = "(id bigserial UNIQUE, created_at timestamptz DEFAULT NOW(), payload bytea)";
+    // Two servers that make it at the same time: one of them fails, and it is there.
+    await pool.query(`CREATE TABLE IF NOT EXISTS socket_io_attachments ${table}`).catch(() => {});
+    return createPostgresAdapter(pool);
+  }
+  const pub = createClient({ url });
+  const sub = pub.duplicate();
+  for (const client of [pub, sub]) client.on("error", () => {});
+  await Promise.all([pub.connect(), sub.connect()]);
+  if (adapter === "streams") return createStreamsAdapter(pub);
+  return adapter === "sharded" ? createShardedAdapter(pub, sub) : createAdapter(pub, sub);
+};
 
 const http = createServer();
-const io = new Server(http, {
-  adapter: adapter === "sharded" ? createShardedAdapter(pub, sub) : createAdapter(pub, sub),
-});
+const io = new Server(http, { adapter: await connect() });
 io.on("connection", (socket) => {
   socket.data = { server: name };
   for (const room of [socket.handshake.query.rooms ?? []].flat()) {

@@ -14,10 +14,12 @@ const DIRECTIONS: &[&str] = &["node>node", "node>rust", "rust>node", "rust>rust"
 pub(crate) fn run() -> Result<Count> {
     crate::install::npm("interop/cluster")?;
     crate::install::debian("redis-server", "redis-server")?;
+    crate::install::debian_file("/usr/lib/postgresql", "postgresql")?;
+    let postgres = executable(&["build", "-p", "socketio-postgres", "--example", "postgres_node"], "postgres_node")?;
     let node = executable(&["build", "-p", "socketio-redis", "--example", "cluster_node"], "cluster_node")?;
     let args = ["--test-force-exit", "--test-reporter=tap", "suite.mjs"];
     let job = Job::new("node").args(args).dir(&crate::root().join("interop/cluster")).env("CLUSTER_NODE", &node);
-    let outcome = job.env("NODE_TEST_CONTEXT", "").seconds(600).quiet().run()?;
+    let outcome = job.env("POSTGRES_NODE", &postgres).env("NODE_TEST_CONTEXT", "").seconds(600).quiet().run()?;
     let mut tests = parse_tap(&outcome.lines);
     if tests.is_empty() || outcome.timed_out || !outcome.lines.iter().any(|line| line.starts_with("1..")) {
         let from = outcome.lines.len().saturating_sub(40);

@@ -1,171 +1,19 @@
-//! One server of a mixed cluster, for `interop/cluster`: driven by lines of JSON on stdin, answering on stdout, as
-//! `node.mjs` there is. `cluster_node classic|sharded redis://… name`
+//! One server of a mixed cluster on Redis, for `interop/cluster`. `cluster_node classic|sharded|streams redis://… name`
 
-use std::time::Duration;
+mod node;
 
-use serde_json::{Value as Json, json};
-use socketio::{Bytes, Data, EventName, Namespace, NamespaceHandle, Operators, Socket, SocketIo, State, Value};
-use socketio_redis::RedisBus;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::TcpListener;
+use socketio_redis::{RedisBus, RedisStreamsBus};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [adapter, url, name] = &args[..] else { return Err("cluster_node classic|sharded redis://… name".into()) };
-    let bus = match &**adapter {
-        "classic" => RedisBus::classic(url)?,
-        "sharded" => RedisBus::sharded(url)?,
-        other => return Err(format!("there is no adapter `{other}`").into()),
+    let [adapter, url, name] = &args[..] else {
+        return Err("cluster_node classic|sharded|streams redis://… name".into());
     };
-    let root = Namespace::new("/")
-        .state(name.clone())
-        .on_connect(async |socket: Socket, State(name): State<String>| {
-            socket.data().insert("server", name).expect("text");
-            let rooms = socket.handshake().query("rooms").unwrap_or_default().into_owned();
-            socket.join(rooms.split(',').filter(|room| !room.is_empty()).collect::<Vec<_>>());
-        })
-        .on("shout", async |socket: Socket, Data(text): Data<String>| {
-            socket.broadcast().emit("shouted", text);
-        })
-        .on_server_event("tell", async |nsp: NamespaceHandle, State(name): State<String>, Data(text): Data<Value>| {
-            nsp.broadcast().local().emit("told", (text, name));
-        })
-        .on_server_event("ask", async |State(name): State<String>, _: EventName, Data(text): Data<Value>| {
-            json!({"from": name, "text": serde_json::Value::from(text)})
-        });
-    let io = SocketIo::builder().adapter(bus).namespace(root).build()?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    println!("{}", json!({"port": listener.local_addr()?.port()}));
-    let serving = io.clone();
-    tokio::spawn(async move { serving.serve(listener).await });
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
-        let command: Json = serde_json::from_str(&line)?;
-        let io = io.clone();
-        // Questions may take their time; what is only sent is sent in order.
-        match command["op"].as_str() {
-            Some("ask" | "fetch" | "askServers" | "remote" | "count") => {
-                tokio::spawn(async move { answer(&command, question(&io, &command).await) });
-            }
-            _ => answer(&command, order(&io, &command)),
-        }
-    }
-    Ok(())
-}
-
-fn answer(command: &Json, result: Result<Json, String>) {
-    match result {
-        Ok(result) => println!("{}", json!({"id": command["id"], "result": result})),
-        Err(error) => println!("{}", json!({"id": command["id"], "error": error})),
-    }
-}
-
-/// Whom a command addresses.
-fn group(io: &SocketIo, command: &Json) -> Operators {
-    let mut group = io.broadcast().to(names(&command["to"])).except(names(&command["except"]));
-    let flags = &command["flags"];
-    if flags["volatile"] == true {
-        group = group.volatile();
-    }
-    if flags["local"] == true {
-        group = group.local();
-    }
-    if let Some(timeout) = flags["timeout"].as_u64() {
-        group = group.timeout(Duration::from_millis(timeout));
-    }
-    group
-}
-
-fn names(list: &Json) -> Vec<String> {
-    list.as_array().into_iter().flatten().filter_map(Json::as_str).map(str::to_owned).collect()
-}
-
-/// Name and arguments; binary ones are written as `{"$": "<hex>"}`.
-fn event(command: &Json) -> (String, Vec<Value>) {
-    let list = command["event"].as_array().cloned().unwrap_or_default();
-    let name = list.first().and_then(Json::as_str).unwrap_or_default().to_owned();
-    (name, list.into_iter().skip(1).map(revive).collect())
-}
-
-fn revive(value: Json) -> Value {
-    match value {
-        Json::Object(map) => match map.get("$").and_then(Json::as_str) {
-            Some(hex) => {
-                let digit = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap_or_default();
-                Value::Binary(Bytes::from((0..hex.len()).step_by(2).map(digit).collect::<Vec<_>>()))
-            }
-            None => Value::Map(map.into_iter().map(|(key, value)| (key, revive(value))).collect()),
-        },
-        Json::Array(items) => Value::Array(items.into_iter().map(revive).collect()),
-        other => other.into(),
-    }
-}
-
-/// What is only sent.
-fn order(io: &SocketIo, command: &Json) -> Result<Json, String> {
-    let group = group(io, command);
-    let sent = match command["op"].as_str().unwrap_or_default() {
-        "emit" => {
-            let (name, args) = event(command);
-            group.emit(&name, socketio::Spread(&args)).error().map(ToString::to_string)
-        }
-        "join" => group.sockets_join(names(&command["rooms"])).error().map(ToString::to_string),
-        "leave" => group.sockets_leave(names(&command["rooms"])).error().map(ToString::to_string),
-        "disconnect" => {
-            group.disconnect_sockets(command["close"] == true);
-            None
-        }
-        "tell" => io.server_side_emit("tell", &command["text"]).err().map(|error| error.to_string()),
-        other => Some(format!("there is no operation `{other}`")),
-    };
-    sent.map_or(Ok(Json::Null), Err)
-}
-
-/// What is answered by others.
-async fn question(io: &SocketIo, command: &Json) -> Result<Json, String> {
-    let group = group(io, command);
-    match command["op"].as_str().unwrap_or_default() {
-        "count" => Ok(json!(io.of("/").server_count().await.map_err(|error| error.to_string())?)),
-        "ask" => {
-            let (name, args) = event(command);
-            let all = group.emit_with_ack::<Value>(&name, socketio::Spread(&args)).all().await;
-            if !all.missing.is_empty() {
-                return Err(format!("missing: {:?}", all.missing));
-            }
-            Ok(all.answers.into_iter().map(|(_, answer)| Json::from(answer)).collect())
-        }
-        "fetch" => {
-            let fetched = group.fetch().await;
-            if fetched.missing > 0 {
-                return Err(format!("{} servers are missing", fetched.missing));
-            }
-            let seen = |socket: &socketio::RemoteSocket| {
-                let mut rooms: Vec<_> = socket.rooms().iter().map(ToString::to_string).collect();
-                rooms.sort();
-                let server = socket.data().get("server").and_then(Value::as_str).map(str::to_owned);
-                json!({"id": socket.id(), "rooms": rooms, "server": server, "as": socket.handshake().query.get("as")})
-            };
-            Ok(fetched.sockets.iter().map(seen).collect())
-        }
-        "askServers" => {
-            let answers = io.server_side_emit_with_ack::<Json>("ask", &command["text"]).await;
-            let answers = answers.map_err(|error| error.to_string())?;
-            if answers.missing > 0 {
-                return Err(format!("{} servers are missing", answers.missing));
-            }
-            Ok(answers.answers.into())
-        }
-        "remote" => {
-            let sockets = group.fetch_sockets().await;
-            let socket = sockets.first().ok_or("nobody is there")?;
-            let (name, args) = event(command);
-            socket.emit(&name, socketio::Spread(&args)).result().map_err(|error| error.to_string())?;
-            if let Some(room) = command["join"].as_str() {
-                socket.join(room).result().map_err(|error| error.to_string())?;
-            }
-            Ok(Json::Null)
-        }
-        other => Err(format!("there is no operation `{other}`")),
+    match &**adapter {
+        "classic" => node::run(RedisBus::classic(url)?, name.clone()).await,
+        "sharded" => node::run(RedisBus::sharded(url)?, name.clone()).await,
+        "streams" => node::run(RedisStreamsBus::new(url)?, name.clone()).await,
+        other => Err(format!("there is no adapter `{other}`").into()),
     }
 }

@@ -49,9 +49,11 @@ cargo xtask <command>
                              5,000 of `recovery-server`; a failure prints its seed, which `--seed` runs again
   soak [part] [--minutes N]  long runs in release, all or one: `crowd` (2,000 clients for 30 minutes, some hostile, some
                              slow), `client-chaos`, `first-event` (100,000 of them), `interleavings` (20,000 schedules)
-  bench memory [--connections N] | bench micro [filter] [--check | --write] | bench [scenario] [--peers a,b]
-                             what an idle connection costs; the instructions of single operations beside the
-                             committed ones; or ours beside other servers, see bench/README.md
+  bench memory [--connections N] | bench client-idle [--connections N] | bench micro [filter] [--check | --write]
+                             what an idle connection costs the server, and the client; the instructions of single
+                             operations beside the committed ones
+  bench [scenario] [--peers a,b]
+                             ours beside other servers, see bench/README.md
 ";
 
 /// What went wrong, in words for a person.

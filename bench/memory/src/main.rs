@@ -5,9 +5,11 @@
 //! The server runs in this process, the clients in a child, which is this program once more, so that their memory does
 //! not count. Each client connects (over WebSocket, or `--polling`), joins `/` (and more with `--namespaces`) and from then
 //! on only answers pings. Fails when a connection costs more than `--limit` bytes (default: 6144 on WebSocket, none on
-//! polling, where two HTTP connections with their buffers wait as well). `--where` says who asked for what is alive, with
+//! polling, where two HTTP connections with their buffers wait as well). With `--clients` it is the other way round: our
+//! clients run in this process and the server in the child (10,000 connections, 12,288 bytes). `--where` says who asked for what is alive, with
 //! fewer connections, slowly.
 
+mod clients;
 mod counting;
 
 use std::{
@@ -29,34 +31,41 @@ use tokio::{
 
 const PING_INTERVAL: Duration = Duration::from_secs(4);
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Plan {
     polling: bool,
     namespaces: usize,
     connections: usize,
     limit: Option<i64>,
     origins: bool,
+    clients: bool,
 }
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> io::Result<()> {
-    let mut plan = Plan { polling: false, namespaces: 1, connections: 2_000, limit: None, origins: false };
-    let mut client = None;
+    let mut plan =
+        Plan { polling: false, namespaces: 1, connections: 2_000, limit: None, origins: false, clients: false };
+    let (mut client, mut serve, mut many) = (None, false, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(option) = arguments.next() {
         let mut number = || arguments.next().and_then(|value| value.parse::<usize>().ok()).ok_or("a number is missing");
         match option.as_str() {
             "--polling" => plan.polling = true,
             "--namespaces" => plan.namespaces = number().map_err(io::Error::other)?,
-            "--connections" => plan.connections = number().map_err(io::Error::other)?,
+            "--connections" => many = Some(number().map_err(io::Error::other)?),
             "--limit" => plan.limit = Some(number().map_err(io::Error::other)? as i64),
             "--where" => plan.origins = true,
+            "--clients" => plan.clients = true,
+            "--serve" => serve = true,
             "--client-of" => client = Some(number().map_err(io::Error::other)? as u16),
             other => return Err(io::Error::other(format!("what is {other}?"))),
         }
     }
+    plan.connections = many.unwrap_or(if plan.clients { 10_000 } else { plan.connections });
     match client {
         Some(port) => run_clients(port, plan).await,
+        None if serve => clients::serve(plan).await,
+        None if plan.clients => clients::run(plan).await,
         None => run_server(plan).await,
     }
 }
@@ -65,7 +74,7 @@ fn name(index: usize) -> String {
     if index == 0 { "/".to_owned() } else { format!("/{index}") }
 }
 
-async fn run_server(plan: Plan) -> io::Result<()> {
+fn server(plan: Plan) -> socketio::Builder {
     let mut builder = SocketIo::builder().ping_interval(PING_INTERVAL);
     for index in 0..plan.namespaces {
         builder = builder.namespace(
@@ -79,6 +88,11 @@ async fn run_server(plan: Plan) -> io::Result<()> {
                 .on_disconnect(async || {}),
         );
     }
+    builder
+}
+
+async fn run_server(plan: Plan) -> io::Result<()> {
+    let builder = server(plan);
     let running = socketio_testkit::serve(builder).await?;
     let connections = if plan.origins { plan.connections.min(200) } else { plan.connections };
 

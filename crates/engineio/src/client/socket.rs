@@ -41,7 +41,7 @@ pub(super) struct Socket {
     stream: Stream,
     decoder: ws::Decoder,
     deflater: Option<Box<Deflater>>,
-    /// Read with the answer to the handshake.
+    /// Read with the answer to the handshake. Given up when it is used up, for it keeps a buffer of the HTTP client alive.
     leftover: Bytes,
     out: Vec<u8>,
     written: usize,
@@ -139,7 +139,7 @@ impl Socket {
             stream: parts.io.into_inner(),
             decoder,
             deflater,
-            leftover: parts.read_buf,
+            leftover: if parts.read_buf.is_empty() { Bytes::new() } else { parts.read_buf },
             out: Vec::new(),
             written: 0,
             close_sent: false,
@@ -232,6 +232,9 @@ impl Socket {
         } else {
             let len = self.leftover.len().min(scratch.len());
             self.leftover.copy_to_slice(&mut scratch[..len]);
+            if self.leftover.is_empty() {
+                self.leftover = Bytes::new();
+            }
             len
         };
         if len == 0 {

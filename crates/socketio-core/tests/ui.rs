@@ -8,6 +8,9 @@ fn wrong_handlers_and_events_are_refused_in_words_that_help() {
     if !version.starts_with(concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), ".")) {
         return eprintln!("left out: {version} is not the compiler whose words are pinned");
     }
+    if cfg!(not(feature = "validate")) {
+        return eprintln!("left out: the lists of extractors are pinned with the feature `validate`");
+    }
     let tests = trybuild::TestCases::new();
     tests.compile_fail("tests/ui/*.rs");
 }

@@ -1,5 +1,6 @@
 //! What stands between a client and its handlers: rates, the policy, validation, and credentials that expire.
 #![cfg(all(feature = "testing", feature = "validate"))]
+#![allow(clippy::type_complexity)] // what handlers have seen
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! JSON Web Tokens (RFC 7519): who may have signed them, for whom, until when.
 //!
 //! Algorithms are pinned: a key has one, and a token that names another is refused, `none` among them. So a public key is never
-//! taken for a secret. [`keys`] has the keys, this file the rules about claims.
+//! taken for a secret. The module `keys` has the keys, this file the rules about claims.
 
 mod keys;
 mod spki;

@@ -1,4 +1,5 @@
-//! Mixed clusters: Node servers with their official adapters beside ours, on brokers that the suite starts.
+//! Mixed clusters: Node servers with their official adapters, and python-socketio's, beside ours, on brokers that the suite
+//! starts.
 //!
 //! A test is one operation in one direction through one adapter, `classic broadcast node>rust`; the table puts them side
 //! by side. A cell without a test counts as failed: nothing is left out.
@@ -8,7 +9,11 @@ use crate::interop::{Test, broken, executable, parse_tap};
 use crate::process::Job;
 use crate::report::Count;
 
-const DIRECTIONS: &[&str] = &["node>node", "node>rust", "rust>node", "rust>rust"];
+/// From which kind of server to which, by who takes part.
+const DIRECTIONS: [[&str; 4]; 2] = [
+    ["node>node", "node>rust", "rust>node", "rust>rust"],
+    ["python>python", "python>rust", "rust>python", "rust>rust"],
+];
 
 /// Runs the suite of each kind of broker and prints the table.
 pub(crate) fn run() -> Result<Count> {
@@ -17,16 +22,24 @@ pub(crate) fn run() -> Result<Count> {
     crate::install::debian_file("/usr/lib/postgresql", "postgresql")?;
     let postgres = executable(&["build", "-p", "socketio-postgres", "--example", "postgres_node"], "postgres_node")?;
     let node = executable(&["build", "-p", "socketio-redis", "--example", "cluster_node"], "cluster_node")?;
-    let args = ["--test-force-exit", "--test-reporter=tap", "suite.mjs"];
-    let job = Job::new("node").args(args).dir(&crate::root().join("interop/cluster")).env("CLUSTER_NODE", &node);
-    let outcome = job.env("POSTGRES_NODE", &postgres).env("NODE_TEST_CONTEXT", "").seconds(600).quiet().run()?;
-    let mut tests = parse_tap(&outcome.lines);
-    if tests.is_empty() || outcome.timed_out || !outcome.lines.iter().any(|line| line.starts_with("1..")) {
-        let from = outcome.lines.len().saturating_sub(40);
-        tests.push(broken(outcome.lines[from..].to_vec()));
+    let python = crate::install::venv("py5", "interop/python/py5.txt")?;
+    let mut tests = Vec::new();
+    let mut holes = 0;
+    for (suite, directions) in [("suite.mjs", DIRECTIONS[0]), ("python.mjs", DIRECTIONS[1])] {
+        let args = ["--test-force-exit", "--test-reporter=tap", suite];
+        let job = Job::new("node").args(args).dir(&crate::root().join("interop/cluster")).env("CLUSTER_NODE", &node);
+        let job = job.env("POSTGRES_NODE", &postgres).env("PYTHON", &python).env("NODE_TEST_CONTEXT", "");
+        let outcome = job.seconds(600).quiet().run()?;
+        let mut found = parse_tap(&outcome.lines);
+        if found.is_empty() || outcome.timed_out || !outcome.lines.iter().any(|line| line.starts_with("1..")) {
+            let from = outcome.lines.len().saturating_sub(40);
+            found.push(broken(outcome.lines[from..].to_vec()));
+        }
+        let (text, empty) = table(&found, directions);
+        print!("{text}");
+        holes += empty;
+        tests.append(&mut found);
     }
-    let (text, holes) = table(&tests);
-    print!("{text}");
     for test in tests.iter().filter(|test| !test.passed) {
         println!("\nFAIL {}", test.name);
         for line in &test.why {
@@ -38,11 +51,11 @@ pub(crate) fn run() -> Result<Count> {
 }
 
 /// Operations down, adapters and directions across, and how many cells are empty.
-fn table(tests: &[Test]) -> (String, usize) {
+fn table(tests: &[Test], directions: [&str; 4]) -> (String, usize) {
     let (mut adapters, mut operations): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
     for test in tests {
         if let [adapter, operation, direction] = test.name.split(' ').collect::<Vec<_>>()[..]
-            && DIRECTIONS.contains(&direction)
+            && directions.contains(&direction)
         {
             if !adapters.contains(&adapter) {
                 adapters.push(adapter);
@@ -54,16 +67,18 @@ fn table(tests: &[Test]) -> (String, usize) {
     }
     let mut text = format!("\n{:<18}", "");
     for adapter in &adapters {
-        text.push_str(&format!("{adapter:<44}"));
+        text.push_str(&format!("{adapter:<56}"));
     }
     text.push_str(&format!("\n{:<18}", "operation"));
-    for direction in adapters.iter().flat_map(|_| DIRECTIONS) {
-        text.push_str(&format!("{direction:<11}"));
+    for direction in adapters.iter().flat_map(|_| directions) {
+        text.push_str(&format!("{direction:<14}"));
     }
     let mut holes = 0;
     for operation in operations {
         text.push_str(&format!("\n{operation:<18}"));
-        for (adapter, direction) in adapters.iter().flat_map(|adapter| DIRECTIONS.iter().map(move |to| (adapter, to))) {
+        for (adapter, direction) in
+            adapters.iter().flat_map(|adapter| directions.into_iter().map(move |to| (adapter, to)))
+        {
             let name = format!("{adapter} {operation} {direction}");
             let cell = match tests.iter().find(|test| test.name == name) {
                 Some(test) if test.passed => "ok",
@@ -73,7 +88,7 @@ fn table(tests: &[Test]) -> (String, usize) {
                     "missing"
                 }
             };
-            text.push_str(&format!("{cell:<11}"));
+            text.push_str(&format!("{cell:<14}"));
         }
     }
     text.push('\n');
@@ -88,7 +103,7 @@ mod tests {
     fn a_cell_without_a_test_is_a_failure() {
         let lines = ["ok 1 - classic ack node>rust", "ok 2 - classic ack rust>node", "ok 3 - classic ack rust>rust"];
         let tests = parse_tap(&lines.map(str::to_owned));
-        let (text, holes) = table(&tests);
+        let (text, holes) = table(&tests, DIRECTIONS[0]);
         assert_eq!(holes, 1);
         assert!(text.contains("missing"), "{text}");
     }

@@ -23,12 +23,15 @@ impl Adapter {
         match scheme {
             "redis" | "rediss" => RedisBus::classic(url).map(Self::Redis).map_err(|error| problem(&error)),
             "redis-sharded" => RedisBus::sharded(&redis()).map(Self::Redis).map_err(|error| problem(&error)),
+            "redis-python" => RedisBus::python(&redis()).map(Self::Redis).map_err(|error| problem(&error)),
             "redis-streams" => RedisStreamsBus::new(&redis()).map(Self::Streams).map_err(|error| problem(&error)),
             "postgres" | "postgresql" => {
                 let bus = PostgresBus::new(url, PostgresOptions::default());
                 bus.map(Self::Postgres).map_err(|error| problem(&error))
             }
-            _ => Err(problem(&"it begins with redis://, redis-sharded://, redis-streams:// or postgres://")),
+            _ => Err(problem(
+                &"it begins with redis://, redis-sharded://, redis-streams://, redis-python:// or postgres://",
+            )),
         }
     }
 
@@ -50,6 +53,7 @@ mod tests {
     async fn the_scheme_says_which_adapter() {
         check("redis://127.0.0.1:6379/", "Redis");
         check("redis-sharded://127.0.0.1/", "Redis");
+        check("redis-python://127.0.0.1/", "Redis");
         check("redis-streams://user:secret@localhost:1/", "Streams");
         check("postgres://me@localhost/app", "Postgres");
         check("postgresql:///app?host=/run/postgresql", "Postgres");

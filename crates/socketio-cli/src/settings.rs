@@ -104,7 +104,8 @@ struct Options {
     #[arg(long, value_name = "COUNT", env = "SIO_MAX_CONNECTIONS")]
     #[serde(alias = "max-connections")]
     max_connections: Option<usize>,
-    /// What connects this server with others: `redis://…`, `redis-sharded://…`, `redis-streams://…` or `postgres://…`
+    /// What connects this server with others: `redis://…`, `redis-sharded://…`, `redis-streams://…`,
+    /// `redis-python://…` or `postgres://…`
     #[arg(long, value_name = "URL", env = "SIO_ADAPTER", hide_env_values = true)]
     adapter: Option<String>,
     /// Listen on an address that other machines reach, and answer to any host name, although there is no TLS

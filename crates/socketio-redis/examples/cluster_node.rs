@@ -1,19 +1,51 @@
-//! One server of a mixed cluster on Redis, for `interop/cluster`. `cluster_node classic|sharded|streams redis://… name`
+//! One server of a mixed cluster on Redis, for `interop/cluster`, or an emitter beside it.
+//! `cluster_node classic|sharded|streams|python|python-emitter redis://… name`
 
 mod node;
 
+use serde_json::{Value as Json, json};
 use socketio_redis::{RedisBus, RedisStreamsBus};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+const USAGE: &str = "cluster_node classic|sharded|streams|python|python-emitter redis://… name";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [adapter, url, name] = &args[..] else {
-        return Err("cluster_node classic|sharded|streams redis://… name".into());
-    };
+    let [adapter, url, name] = &args[..] else { return Err(USAGE.into()) };
     match &**adapter {
         "classic" => node::run(RedisBus::classic(url)?, name.clone()).await,
         "sharded" => node::run(RedisBus::sharded(url)?, name.clone()).await,
         "streams" => node::run(RedisStreamsBus::new(url)?, name.clone()).await,
+        "python" => node::run(RedisBus::python(url)?, name.clone()).await,
+        "python-emitter" => emit(url).await,
         other => Err(format!("there is no adapter `{other}`").into()),
     }
+}
+
+/// Emits what lines on stdin say.
+async fn emit(url: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let io = socketio_redis::python_emitter(url)?;
+    println!("{}", json!({"port": 0}));
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        let command: Json = serde_json::from_str(&line)?;
+        let to = io.to(node::names(&command["to"])).except(node::names(&command["except"]));
+        let rooms = node::names(&command["rooms"]);
+        let sent = match command["op"].as_str().unwrap_or_default() {
+            "emit" => {
+                let (name, args) = node::event(&command);
+                to.emit(&name, socketio::Spread(&args)).await
+            }
+            "join" => to.sockets_join(rooms).await,
+            "leave" => to.sockets_leave(rooms).await,
+            _ => to.disconnect_sockets(false).await,
+        };
+        let error = sent.err().map(|error| error.to_string());
+        match error {
+            None => println!("{}", json!({"id": command["id"], "result": null})),
+            Some(error) => println!("{}", json!({"id": command["id"], "error": error})),
+        }
+    }
+    Ok(())
 }

@@ -2,16 +2,15 @@
 
 use std::fmt;
 
-use redis::cmd;
-use socketio_adapter::cluster::wire::WireLimits;
-use socketio_adapter::cluster::{BoxFuture, BusError, Emitter, Envelope, Publisher, ServerId, Target};
+use redis::{Cmd, cmd};
+use socketio_adapter::cluster::{BoxFuture, BusError, Emitter, Envelope, Publisher, Target};
 
 use crate::link::{Address, LinkOptions};
 use crate::writer::{Writer, answered};
-use crate::{AddressError, Dialect, SubscriptionMode, Words, classic, streams};
+use crate::{AddressError, Dialect, RedisBus, RedisStreamsBus, Words, classic, python, sharded, streams};
 
 /// An emitter for servers with the classic protocol, compatible with `@socket.io/redis-emitter` 5. It connects in the background
-/// and reconnects; what is emitted meanwhile waits, up to 16 MiB.
+/// and reconnects; what is emitted meanwhile waits, up to 16 MiB. For other options see [`RedisBus::emitter`].
 ///
 /// # Errors
 /// When the URL cannot be read.
@@ -19,10 +18,11 @@ use crate::{AddressError, Dialect, SubscriptionMode, Words, classic, streams};
 /// # Panics
 /// Outside of a tokio runtime.
 pub fn emitter(url: &str) -> Result<Emitter, AddressError> {
-    start(url, Protocol::Classic)
+    Ok(RedisBus::classic(url)?.emitter())
 }
 
-/// An emitter for servers with the streams protocol. Otherwise as [`emitter`].
+/// An emitter for servers with the streams protocol. Otherwise as [`emitter`]; for other options see
+/// [`RedisStreamsBus::emitter`].
 ///
 /// # Errors
 /// When the URL cannot be read.
@@ -30,56 +30,93 @@ pub fn emitter(url: &str) -> Result<Emitter, AddressError> {
 /// # Panics
 /// Outside of a tokio runtime.
 pub fn streams_emitter(url: &str) -> Result<Emitter, AddressError> {
-    start(url, Protocol::Streams)
+    Ok(RedisStreamsBus::new(url)?.emitter())
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Protocol {
-    Classic,
-    Streams,
+/// An emitter for servers in Python and those with [`RedisBus::python`]: what a write-only manager is there. Otherwise as
+/// [`emitter`].
+///
+/// It does not know whether there are servers in Python. What they cannot be told is [`BusError::Partly`] in any case; servers
+/// in Rust have been told.
+///
+/// # Errors
+/// When the URL cannot be read.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn python_emitter(url: &str) -> Result<Emitter, AddressError> {
+    Ok(RedisBus::python(url)?.emitter())
 }
 
-/// Names of channels and of the stream are the defaults.
-const NAME: &str = "socket.io";
-const ENTRIES: usize = 10_000;
+/// What is to be written for a message.
+pub(crate) enum Wording {
+    /// Messages on channels.
+    Channels(Words),
+    /// An entry of a stream of this name, which keeps about so many.
+    Stream(String, usize),
+}
 
-fn start(url: &str, protocol: Protocol) -> Result<Emitter, AddressError> {
-    let words = Words {
-        dialect: Dialect::Classic,
-        prefix: NAME.to_owned(),
-        mode: SubscriptionMode::Dynamic,
-        specific_responses: false,
-        limits: WireLimits::default(),
-        id: ServerId::from(socketio_adapter::cluster::wire::EMITTER),
-    };
-    let writer = Writer::start(Address::single(url)?, LinkOptions::default(), Box::new(|_| {}));
-    Ok(Emitter::new(RedisPublisher { writer, words, protocol }))
+/// An emitter with the options of a bus.
+pub(crate) fn start(address: Address, options: LinkOptions, wording: Wording) -> Emitter {
+    let writer = Writer::start(address, options, Box::new(|_| {}));
+    Emitter::new(RedisPublisher { writer, wording })
 }
 
 struct RedisPublisher {
     writer: Writer,
-    words: Words,
-    protocol: Protocol,
+    wording: Wording,
+}
+
+/// Commands with their sizes, and what cannot be said.
+type Commands = (Vec<(Cmd, usize)>, Option<&'static str>);
+
+impl Wording {
+    fn commands(&self, envelope: &Envelope) -> Result<Commands, BusError> {
+        let to = Target::Everybody;
+        let words = match self {
+            // Events for servers too: every server reads the stream.
+            Self::Stream(name, entries) => return Ok((vec![streams::add(name, *entries, envelope)?], None)),
+            Self::Channels(words) => words,
+        };
+        let (word, parts, untold) = match words.dialect {
+            Dialect::Classic => ("PUBLISH", vec![classic::encode(words, envelope, &to)?], None),
+            Dialect::Sharded => ("SPUBLISH", vec![sharded::encode(words, envelope, &to)?], None),
+            Dialect::Python => {
+                let sent = python::encode(words, envelope, &to)?;
+                ("PUBLISH", sent.parts, sent.untold)
+            }
+        };
+        let publish = |(channel, bytes): (String, Vec<u8>)| {
+            let (mut command, len) = (cmd(word), bytes.len());
+            command.arg(channel).arg(bytes);
+            (command, len)
+        };
+        Ok((parts.into_iter().map(publish).collect(), untold))
+    }
 }
 
 impl Publisher for RedisPublisher {
     fn publish(&self, envelope: Envelope) -> BoxFuture<'static, Result<(), BusError>> {
-        let command = match self.protocol {
-            Protocol::Classic => classic::encode(&self.words, &envelope, &Target::Everybody).map(|(channel, bytes)| {
-                let (mut command, len) = (cmd("PUBLISH"), bytes.len());
-                command.arg(channel).arg(bytes);
-                (command, len)
-            }),
-            // Events for servers too: every server reads the stream.
-            Protocol::Streams => streams::add(NAME, ENTRIES, &envelope),
-        };
-        let sent = command.and_then(|(command, bytes)| self.writer.send(command, bytes, true));
-        Box::pin(async move { answered(sent?).await.map(drop) })
+        let sent = self.wording.commands(&envelope).and_then(|(commands, untold)| {
+            let send = |(command, bytes)| self.writer.send(command, bytes, true);
+            Ok((commands.into_iter().map(send).collect::<Result<Vec<_>, _>>()?, untold))
+        });
+        Box::pin(async move {
+            let (answers, untold) = sent?;
+            for answer in answers {
+                answered(answer).await?;
+            }
+            untold.map_or(Ok(()), |why| Err(BusError::Partly(why)))
+        })
     }
 }
 
 impl fmt::Debug for RedisPublisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisPublisher").field("protocol", &self.protocol).finish_non_exhaustive()
+        let what = match &self.wording {
+            Wording::Channels(words) => format!("{:?} {}", words.dialect, words.prefix),
+            Wording::Stream(name, _) => format!("Stream {name}"),
+        };
+        f.debug_struct("RedisPublisher").field("wording", &what).finish_non_exhaustive()
     }
 }

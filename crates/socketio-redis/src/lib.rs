@@ -2,8 +2,9 @@
 //!
 //! * [`RedisBus::classic`] speaks as `createAdapter` of `@socket.io/redis-adapter` 8: `PUBLISH` and `SUBSCRIBE`, any Redis from 6 on.
 //! * [`RedisBus::sharded`] speaks as `createShardedAdapter` of the same package: `SPUBLISH` and `SSUBSCRIBE`, Redis from 7 on.
+//! * [`RedisBus::python`] speaks as the Redis managers of python-socketio from 5.14 on: `PUBLISH` and `SUBSCRIBE`, one channel.
 //! * [`RedisStreamsBus`] speaks as `@socket.io/redis-streams-adapter` 0.3: entries of a stream, Redis from 6.2 on.
-//! * [`emitter()`] and [`streams_emitter`] speak to the clients of a cluster from a program that is no server.
+//! * [`emitter()`], [`streams_emitter`] and [`python_emitter`], or a bus' own `emitter`, speak to the clients of a cluster from a program that is no server.
 //!
 //! A bus is given to the server's builder:
 //!
@@ -22,28 +23,30 @@
 //! [`buffer_bytes`](RedisBus::buffer_bytes); the connection is made again with back-off and everything is subscribed to
 //! again. What was on the way when a connection broke may be lost, and is counted.
 //!
-//! Inside: `link` is one connection and what is to be subscribed on it, `classic` and `sharded` are the two protocols.
+//! Inside: `link` is one connection and what is to be subscribed on it, `classic`, `sharded` and `python` are the protocols.
 
 mod classic;
 mod emitter;
 mod link;
+mod python;
 mod sharded;
 mod streams;
 mod writer;
 
-pub use emitter::{emitter, streams_emitter};
+pub use emitter::{emitter, python_emitter, streams_emitter};
 pub use streams::RedisStreamsBus;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::RwLock;
 use redis::{IntoConnectionInfo, ProtocolVersion};
 use socketio_adapter::RoomName;
-use socketio_adapter::cluster::wire::{Foreign, WireLimits};
+use socketio_adapter::cluster::wire::{self, Foreign, WireLimits};
 use socketio_adapter::cluster::{
-    BoxFuture, Bus, BusError, Envelope, Health, Inbox, Membership, Published, ServerId, Target,
+    BoxFuture, Bus, BusError, Emitter, Envelope, Health, Inbox, Membership, Published, RequestId, ServerId, Target,
 };
 
 use crate::link::{Address, Channel, Handler, Kind, Link, LinkOptions};
@@ -78,6 +81,8 @@ pub struct RedisBus {
     link: LinkOptions,
     words: Words,
     running: RwLock<Option<Arc<Link>>>,
+    /// Servers in Python, as they were last counted.
+    silent: Arc<AtomicUsize>,
 }
 
 /// What both protocols need to know.
@@ -95,7 +100,11 @@ pub(crate) struct Words {
 pub(crate) enum Dialect {
     Classic,
     Sharded,
+    Python,
 }
+
+/// How often servers in Python are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 impl RedisBus {
     /// The classic protocol at a URL such as `redis://user:password@host:6379/`. Node: `createAdapter`.
@@ -112,6 +121,27 @@ impl RedisBus {
     /// As [`classic`](Self::classic).
     pub fn sharded(url: &str) -> Result<Self, AddressError> {
         Ok(Self::new(Address::single(url)?, Dialect::Sharded))
+    }
+
+    /// The protocol of python-socketio, from 5.14 on, at a URL: servers in Python with `AsyncRedisManager` or `RedisManager` and
+    /// servers in Rust serve one application, and both hear Python's write-only managers. The channel is the
+    /// [`prefix`](Self::prefix), by default `socketio`.
+    ///
+    /// What both kinds do for each other: events with rooms, skipped sockets, binary data and answers; single sockets, by
+    /// their ids, join and leave rooms and are disconnected; a room is closed, which is `in_(room).sockets_leave(room)` here.
+    ///
+    /// Servers in Rust do everything for each other. Servers in Python cannot be told more, and this shows:
+    /// * `fetch_sockets`, `sockets` and events for servers get no answers of them, and their number is among the `missing`;
+    /// * events with rooms as exceptions are not sent to them at all: [`BusError::Partly`] while there are servers in Python.
+    ///   Their sockets that are selected by a room do not join, leave or go: the same, as a warning, because those calls return
+    ///   no errors of the cluster. Both are counted in `stats().cluster_refused`;
+    /// * they do not say how many clients they ask, so a question to clients waits until its time is up: take the answers as
+    ///   they come. Binary answers do not travel.
+    ///
+    /// # Errors
+    /// As [`classic`](Self::classic).
+    pub fn python(url: &str) -> Result<Self, AddressError> {
+        Ok(Self::new(Address::single(url)?, Dialect::Python).prefix("socketio"))
     }
 
     /// Asks sentinels, at these URLs, which Redis is the master of `service`, each time a connection is made. User, password
@@ -133,10 +163,11 @@ impl RedisBus {
             limits: WireLimits::default(),
             id: ServerId::from(""),
         };
-        Self { address, link: LinkOptions::default(), words, running: RwLock::new(None) }
+        Self { address, link: LinkOptions::default(), words, running: RwLock::new(None), silent: Arc::default() }
     }
 
-    /// What the names of all channels begin with. Default: `socket.io`. Node: `key`, sharded `channelPrefix`.
+    /// What the names of all channels begin with. Default: `socket.io`. Node: `key`, sharded `channelPrefix`. For Python it is the
+    /// channel; default: `socketio`. Python: `channel`.
     #[must_use]
     pub fn prefix(mut self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.words.prefix);
@@ -192,6 +223,17 @@ impl RedisBus {
         self
     }
 
+    /// An emitter with this address and these options instead of a bus: it speaks to the clients of servers that have the same.
+    /// It connects in the background and reconnects. Node: `@socket.io/redis-emitter`, whose `key` is the
+    /// [`prefix`](Self::prefix); it has none for the sharded protocol.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn emitter(self) -> Emitter {
+        let words = Words { id: ServerId::from(wire::EMITTER), ..self.words };
+        emitter::start(self.address, self.link, emitter::Wording::Channels(words))
+    }
+
     fn link(&self) -> Option<Arc<Link>> {
         self.running.read().clone()
     }
@@ -209,8 +251,14 @@ impl Bus for RedisBus {
 
     fn start(&self, id: ServerId, inbox: Arc<dyn Inbox>) {
         let words = Words { id, ..self.words.clone() };
+        let python = words.dialect == Dialect::Python;
         let post = Post { words: words.clone(), inbox };
-        *self.running.write() = Some(Link::start(self.address.clone(), self.link.clone(), words, Arc::new(post)));
+        let link = Link::start(self.address.clone(), self.link.clone(), words, Arc::new(post));
+        if python {
+            link.subscribe(link.words().common_channels());
+            tokio::spawn(keep_counting(Arc::downgrade(&link), Arc::clone(&self.silent)));
+        }
+        *self.running.write() = Some(link);
     }
 
     fn open(&self, namespace: &str) {
@@ -244,6 +292,16 @@ impl Bus for RedisBus {
         let (channel, bytes) = match words.dialect {
             Dialect::Classic => classic::encode(words, &envelope, &to)?,
             Dialect::Sharded => sharded::encode(words, &envelope, &to)?,
+            Dialect::Python => {
+                let python::Sent { parts, untold } = python::encode(words, &envelope, &to)?;
+                for (channel, bytes) in parts {
+                    link.publish(false, channel, bytes)?;
+                }
+                return match untold {
+                    Some(why) if self.silent_servers() > 0 => Err(BusError::Partly(why)),
+                    _ => Ok(Published::Queued),
+                };
+            }
         };
         link.publish(words.dialect == Dialect::Sharded, channel, bytes)?;
         Ok(Published::Queued)
@@ -256,6 +314,13 @@ impl Bus for RedisBus {
         match words.dialect {
             Dialect::Classic => command.arg("NUMSUB").arg(words.request_channel(namespace)),
             Dialect::Sharded => command.arg("SHARDNUMSUB").arg(words.main_channel(namespace)),
+            Dialect::Python => {
+                let (channel, silent) = (words.main_channel(namespace), Arc::clone(&self.silent));
+                return Box::pin(async move {
+                    link.settled().await;
+                    count_with_python(&link, channel, &silent).await
+                });
+            }
         };
         Box::pin(async move {
             // Behind everything that was to be subscribed before, so that this server counts itself.
@@ -263,6 +328,14 @@ impl Bus for RedisBus {
             let (_, count): (String, usize) = link.query(command).await?;
             Ok(count)
         })
+    }
+
+    fn silent_servers(&self) -> usize {
+        self.silent.load(Ordering::Relaxed)
+    }
+
+    fn whole_answers(&self, request: &RequestId) -> bool {
+        self.words.dialect == Dialect::Python && python::asked_by_python(request)
     }
 
     fn settled(&self) -> BoxFuture<'static, ()> {
@@ -285,9 +358,28 @@ impl Bus for RedisBus {
 }
 
 impl Words {
-    /// Where broadcasts for a namespace go.
+    /// Where broadcasts for a namespace go, or what only ours tell each other.
     pub(crate) fn main_channel(&self, namespace: &str) -> String {
-        format!("{}#{namespace}#", self.prefix)
+        match self.dialect {
+            Dialect::Classic | Dialect::Sharded => format!("{}#{namespace}#", self.prefix),
+            Dialect::Python => format!("{}-rust#{namespace}#", self.prefix),
+        }
+    }
+
+    /// The one channel of python-socketio.
+    pub(crate) fn python_channel(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Where every server in Rust is counted, whatever its namespaces.
+    fn rust_channel(&self) -> String {
+        format!("{}-rust", self.prefix)
+    }
+
+    /// What is listened to from the beginning. Who is on their channel has been counted as one of ours.
+    fn common_channels(&self) -> Vec<Channel> {
+        let channel = |name| Channel { kind: Kind::Plain, name, namespace: "".into() };
+        vec![channel(self.rust_channel()), channel(self.python_channel().to_owned())]
     }
 
     fn request_channel(&self, namespace: &str) -> String {
@@ -321,19 +413,41 @@ impl Words {
             Dialect::Sharded => {
                 vec![channel(Kind::Sharded, own(main.clone())), channel(Kind::Sharded, main)]
             }
+            Dialect::Python => vec![channel(Kind::Plain, own(main.clone())), channel(Kind::Plain, main)],
         }
     }
 
     /// The channel of a room, if it has one.
     fn room_channel(&self, namespace: &str, room: &str, own: bool) -> Option<Channel> {
         let kind = match (self.dialect, self.mode) {
-            (_, SubscriptionMode::Static) => return None,
+            (_, SubscriptionMode::Static) | (Dialect::Python, _) => return None,
             (Dialect::Sharded, SubscriptionMode::Dynamic) if own => return None,
             (Dialect::Classic, _) => Kind::Plain,
             (Dialect::Sharded, _) => Kind::Sharded,
         };
         let name = format!("{}{room}#", self.main_channel(namespace));
         Some(Channel { kind, name, namespace: namespace.into() })
+    }
+}
+
+/// How many servers there are: ours in a namespace, which listen to this channel, and all in Python.
+async fn count_with_python(link: &Link, channel: String, silent: &AtomicUsize) -> Result<usize, BusError> {
+    let words = link.words();
+    let mut command = redis::cmd("PUBSUB");
+    command.arg("NUMSUB").arg(channel).arg(words.rust_channel()).arg(words.python_channel());
+    let (_, ours, _, rust, _, all): (String, usize, String, usize, String, usize) = link.query(command).await?;
+    let python = all.saturating_sub(rust);
+    silent.store(python, Ordering::Relaxed);
+    Ok(ours + python)
+}
+
+/// Counts servers in Python, so that it is known whether something concerns them.
+async fn keep_counting(link: Weak<Link>, silent: Arc<AtomicUsize>) {
+    loop {
+        tokio::time::sleep(COUNT_EVERY).await;
+        let Some(link) = link.upgrade() else { return };
+        // What was known last holds until the broker is back.
+        drop(count_with_python(&link, link.words().main_channel("/"), &silent).await);
     }
 }
 
@@ -347,7 +461,9 @@ impl Handler for Post {
     fn message(&self, namespace: &Arc<str>, channel: &[u8], bytes: &[u8]) {
         let decoded = match self.words.dialect {
             Dialect::Classic => classic::decode(&self.words, &*self.inbox, namespace, channel, bytes),
-            Dialect::Sharded => sharded::decode(&self.words, namespace, bytes),
+            Dialect::Python if channel == self.words.python_channel().as_bytes() => python::decode(&self.words, bytes),
+            // What only ours tell each other has the same words as there.
+            Dialect::Sharded | Dialect::Python => sharded::decode(&self.words, namespace, bytes),
         };
         match decoded {
             Ok(Some(envelope)) => self.inbox.received(envelope, None),

@@ -4,7 +4,7 @@
 mod support;
 
 use socketio_redis::SubscriptionMode;
-use support::RedisBroker;
+use support::{PythonBroker, RedisBroker};
 
 macro_rules! contract {
     ($($name:ident: $sharded:literal $mode:ident $specific:literal;)*) => {$(
@@ -18,6 +18,16 @@ macro_rules! contract {
             socketio_testkit::adapter_contract!(broker);
         }
     )*};
+}
+
+mod python {
+    use super::*;
+
+    async fn broker() -> PythonBroker {
+        PythonBroker::start()
+    }
+
+    socketio_testkit::adapter_contract!(broker);
 }
 
 contract! {

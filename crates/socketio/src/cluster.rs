@@ -275,7 +275,11 @@ impl Part {
             }
             Err(error) => {
                 self.cluster.count(|counters| counters.cluster_refused.add());
-                tracing::debug!(namespace = &*self.name, %error, "a message to other servers was not sent");
+                if let BusError::Partly(why) = error {
+                    tracing::warn!(namespace = &*self.name, why, "servers of another kind cannot be told");
+                } else {
+                    tracing::debug!(namespace = &*self.name, %error, "a message to other servers was not sent");
+                }
                 Err(error)
             }
         }
@@ -432,12 +436,13 @@ impl Part {
             return;
         }
         let part = Arc::clone(self);
+        let whole = self.cluster.bus.whole_answers(&reply.request);
         tokio::spawn(async move {
             while let Some((socket, answer)) = answers.next_settled().await {
                 let Ok(answer) = answer else { continue };
                 let message = Message::ClientAnswer {
                     request: reply.request.clone(),
-                    answer: one_value(&answer),
+                    answer: if whole { answer.values().unwrap_or_default().into() } else { one_value(&answer) },
                     socket: Some(socket),
                 };
                 part.reply(&reply, message);
@@ -538,7 +543,8 @@ impl Asked {
             tokio::spawn(async move {
                 // Without a number the question ends with its time.
                 if let (Ok(servers), Some(part)) = (count.await, part.upgrade()) {
-                    part.turn(|state, now| state.machine.expect(now, &request, servers));
+                    let silent = part.cluster.bus.silent_servers();
+                    part.turn(|state, now| state.machine.expect(now, &request, servers, silent));
                 }
             });
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use socketio_proto::{EncodeError, OwnedArgs, Value};
 
 use super::wire::Foreign;
-use super::{Envelope, ServerId};
+use super::{Envelope, RequestId, ServerId};
 use crate::{BroadcastOptions, RoomName, RoomNames};
 
 /// A future in a box, so that the traits here are object-safe.
@@ -59,6 +59,19 @@ pub trait Bus: Send + Sync + fmt::Debug + 'static {
     fn server_count(&self, namespace: &str) -> BoxFuture<'static, Result<usize, BusError>> {
         let _ = namespace;
         Box::pin(async { Ok(1) })
+    }
+
+    /// How many of the servers that [`server_count`](Self::server_count) counts answer no questions, as was known when they were
+    /// last counted: servers of another kind. They count as missing at once, but for what clients are asked: those of such a
+    /// server may answer until the time is up.
+    fn silent_servers(&self) -> usize {
+        0
+    }
+
+    /// Whether the answer of a client to this question goes out as the list of all its arguments, and not as one value.
+    fn whole_answers(&self, request: &RequestId) -> bool {
+        let _ = request;
+        false
     }
 
     /// Resolves when the broker knows of everything that was opened or shut before, or at once when it is away.
@@ -136,6 +149,9 @@ pub enum BusError {
     /// The message could not be written.
     #[error("the message could not be encoded: {0}")]
     Encode(#[from] EncodeError),
+    /// Servers of another kind could not be told; those of ours were.
+    #[error("servers of another kind cannot be told: {0}")]
+    Partly(&'static str),
     /// The bus has been closed.
     #[error("the bus is closed")]
     Closed,

@@ -240,6 +240,8 @@ enum Expected {
     },
     Count {
         left: usize,
+        /// Never answer themselves; their clients may.
+        silent: usize,
     },
     Servers(BTreeSet<ServerId>),
 }
@@ -388,12 +390,14 @@ impl Machine {
         Ok(id)
     }
 
-    /// The broker says that so many servers take part, this one among them.
-    pub fn expect(&mut self, now: Instant, request: &RequestId, servers: usize) {
+    /// The broker says that so many servers take part, this one among them, and that so many of these are
+    /// [silent](super::Bus::silent_servers).
+    pub fn expect(&mut self, now: Instant, request: &RequestId, servers: usize, silent: usize) {
         if let Some(open) = self.requests.get_mut(request)
             && let Expected::Unknown { answers } = open.expected
         {
-            open.expected = Expected::Count { left: servers.saturating_sub(1).saturating_sub(answers) };
+            let left = servers.saturating_sub(1).saturating_sub(silent).saturating_sub(answers);
+            open.expected = Expected::Count { left, silent };
             self.check(now, request);
         }
     }
@@ -594,7 +598,7 @@ impl Machine {
         let Some(open) = self.requests.get(request) else { return };
         let settled = open.not_before.is_none_or(|at| at <= now);
         let clients = open.clients.values().all(|outstanding| *outstanding <= 0);
-        if settled && clients && open.missing() == Some(0) {
+        if settled && clients && open.nothing_comes() {
             self.complete(request);
         }
     }
@@ -621,8 +625,17 @@ impl Request {
     fn missing(&self) -> Option<usize> {
         match &self.expected {
             Expected::Unknown { .. } => None,
-            Expected::Count { left } => Some(*left),
+            Expected::Count { left, silent } => Some(left + silent),
             Expected::Servers(missing) => Some(missing.len()),
+        }
+    }
+
+    /// Whether all servers have answered that ever do.
+    fn nothing_comes(&self) -> bool {
+        match &self.expected {
+            Expected::Unknown { .. } => false,
+            Expected::Count { left, silent } => *left == 0 && (*silent == 0 || self.question != Question::Clients),
+            Expected::Servers(missing) => missing.is_empty(),
         }
     }
 
@@ -636,7 +649,7 @@ impl Request {
         match &mut self.expected {
             Expected::Unknown { answers } if *answers < max_servers => *answers += 1,
             Expected::Unknown { .. } => return false,
-            Expected::Count { left } => *left = left.saturating_sub(1),
+            Expected::Count { left, .. } => *left = left.saturating_sub(1),
             Expected::Servers(missing) => {
                 if let Some(sender) = sender {
                     missing.remove(sender);

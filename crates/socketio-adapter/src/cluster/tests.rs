@@ -263,13 +263,13 @@ fn a_count_says_how_many_are_to_answer_even_without_names() {
     let question = alone.ask(Question::Servers);
     alone.hear("", answer(&question, 1));
     assert_eq!(alone.said(), "answer 1");
-    alone.machine.expect(alone.now, &question, 3);
+    alone.machine.expect(alone.now, &question, 3, 0);
     assert_eq!(alone.said(), "");
     alone.hear("", answer(&question, 2));
     assert_eq!(alone.said(), "answer 2, complete");
     // Alone.
     let question = alone.ask(Question::Sockets);
-    alone.machine.expect(alone.now, &question, 1);
+    alone.machine.expect(alone.now, &question, 1, 0);
     assert_eq!(alone.said(), "complete");
     // The broker never told.
     let question = alone.ask(Question::Sockets);
@@ -278,10 +278,28 @@ fn a_count_says_how_many_are_to_answer_even_without_names() {
     assert_eq!(alone.said(), "1 sockets, 1 missing");
     // Somebody is missing.
     let question = alone.ask(Question::Sockets);
-    alone.machine.expect(alone.now, &question, 4);
+    alone.machine.expect(alone.now, &question, 4, 0);
     alone.hear("b", fetched(&question, 1));
     alone.pass(5 * S);
     assert_eq!(alone.said(), "1 sockets, 2 missing");
+}
+
+#[test]
+fn silent_servers_are_missing_at_once_and_their_clients_have_time() {
+    let mut alone = Alone::settled(Membership::Counted);
+    let question = alone.ask(Question::Sockets);
+    alone.machine.expect(alone.now, &question, 5, 3);
+    alone.hear("b", fetched(&question, 1));
+    assert_eq!(alone.said(), "1 sockets, 3 missing");
+    let question = alone.ask(Question::Servers);
+    alone.machine.expect(alone.now, &question, 2, 1);
+    assert_eq!(alone.said(), "1 missing");
+    let question = alone.ask(Question::Clients);
+    alone.machine.expect(alone.now, &question, 2, 1);
+    alone.hear("", Message::ClientAnswer { request: question.clone(), answer: 1.into(), socket: None });
+    assert!(!alone.said().contains("missing"));
+    alone.pass(5 * S);
+    assert_eq!(alone.said(), "1 missing");
 }
 
 #[test]

@@ -50,6 +50,9 @@ pub enum Foreign {
     /// Neither JSON nor MessagePack, or nested too deeply.
     #[error("malformed message")]
     Malformed,
+    /// A pickled object. Reading one can run any code, so nobody here does.
+    #[error("a pickled object, as python-socketio sends them before version 5.14")]
+    Pickled,
     /// Larger than [`WireLimits::message_bytes`].
     #[error("a message of {0} bytes")]
     TooLarge(usize),

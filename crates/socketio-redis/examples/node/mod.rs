@@ -37,7 +37,7 @@ pub(crate) async fn run(bus: impl Bus, name: String) -> Result<(), Box<dyn std::
         let io = io.clone();
         // Questions may take their time; what is only sent is sent in order.
         match command["op"].as_str() {
-            Some("ask" | "fetch" | "askServers" | "remote" | "count") => {
+            Some("ask" | "fetch" | "askServers" | "remote" | "count" | "stats") => {
                 tokio::spawn(async move { answer(&command, question(&io, &command).await) });
             }
             _ => answer(&command, order(&io, &command)),
@@ -69,12 +69,12 @@ fn group(io: &SocketIo, command: &Json) -> Operators {
     group
 }
 
-fn names(list: &Json) -> Vec<String> {
+pub(crate) fn names(list: &Json) -> Vec<String> {
     list.as_array().into_iter().flatten().filter_map(Json::as_str).map(str::to_owned).collect()
 }
 
 /// Name and arguments; binary ones are written as `{"$": "<hex>"}`.
-fn event(command: &Json) -> (String, Vec<Value>) {
+pub(crate) fn event(command: &Json) -> (String, Vec<Value>) {
     let list = command["event"].as_array().cloned().unwrap_or_default();
     let name = list.first().and_then(Json::as_str).unwrap_or_default().to_owned();
     (name, list.into_iter().skip(1).map(revive).collect())
@@ -118,9 +118,23 @@ fn order(io: &SocketIo, command: &Json) -> Result<Json, String> {
 async fn question(io: &SocketIo, command: &Json) -> Result<Json, String> {
     let group = group(io, command);
     match command["op"].as_str().unwrap_or_default() {
+        "stats" => {
+            let stats = io.stats();
+            Ok(json!({"refused": stats.cluster_refused, "foreign": stats.cluster_foreign}))
+        }
         "count" => Ok(json!(io.of("/").server_count().await.map_err(|error| error.to_string())?)),
         "ask" => {
             let (name, args) = event(command);
+            if let Some(count) = command["count"].as_u64() {
+                // Where nobody knows how many there are to come.
+                let mut answers = group.emit_with_ack::<Value>(&name, socketio::Spread(&args));
+                let mut got = Vec::new();
+                while (got.len() as u64) < count {
+                    let (_, answer) = answers.next().await.ok_or("there are too few answers")?;
+                    got.push(Json::from(answer.map_err(|error| error.to_string())?));
+                }
+                return Ok(got.into());
+            }
             let all = group.emit_with_ack::<Value>(&name, socketio::Spread(&args)).all().await;
             if !all.missing.is_empty() {
                 return Err(format!("missing: {:?}", all.missing));
@@ -129,6 +143,10 @@ async fn question(io: &SocketIo, command: &Json) -> Result<Json, String> {
         }
         "fetch" => {
             let fetched = group.fetch().await;
+            if command["partial"] == true {
+                let ids: Vec<_> = fetched.sockets.iter().map(|socket| socket.id().to_string()).collect();
+                return Ok(json!({"ids": ids, "missing": fetched.missing}));
+            }
             if fetched.missing > 0 {
                 return Err(format!("{} servers are missing", fetched.missing));
             }
@@ -143,6 +161,9 @@ async fn question(io: &SocketIo, command: &Json) -> Result<Json, String> {
         "askServers" => {
             let answers = io.server_side_emit_with_ack::<Json>("ask", &command["text"]).await;
             let answers = answers.map_err(|error| error.to_string())?;
+            if command["partial"] == true {
+                return Ok(json!({"answers": answers.answers, "missing": answers.missing}));
+            }
             if answers.missing > 0 {
                 return Err(format!("{} servers are missing", answers.missing));
             }

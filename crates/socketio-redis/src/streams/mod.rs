@@ -14,8 +14,8 @@ use parking_lot::{Mutex, RwLock};
 use redis::{Cmd, Value as Reply, cmd};
 use socketio_adapter::cluster::wire::{self, Form, WireLimits};
 use socketio_adapter::cluster::{
-    BoxFuture, Bus, BusError, Envelope, Health, Inbox, Membership, Message, MissedEvent, Published, RestoredSession,
-    ServerId, Sessions, StoredSession, Target,
+    BoxFuture, Bus, BusError, Emitter, Envelope, Health, Inbox, Membership, Message, MissedEvent, Published,
+    RestoredSession, ServerId, Sessions, StoredSession, Target,
 };
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -23,7 +23,7 @@ use tokio::task::AbortHandle;
 use self::entry::{Entry, order};
 use crate::link::{Address, Channel, Handler, Kind, Link, LinkOptions};
 use crate::writer::{Writer, answered};
-use crate::{AddressError, Dialect, SubscriptionMode, Words};
+use crate::{AddressError, Dialect, SubscriptionMode, Words, emitter};
 
 /// The most entries that are looked through for one client that comes back.
 const REPLAY_ENTRIES: usize = 50_000;
@@ -156,6 +156,16 @@ impl RedisStreamsBus {
     pub fn response_timeout(mut self, timeout: Duration) -> Self {
         self.link.response_timeout = timeout;
         self
+    }
+
+    /// An emitter with this address, stream and bound instead of a bus. It connects in the background and reconnects. Node:
+    /// `Emitter` of `@socket.io/redis-streams-emitter`.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn emitter(self) -> Emitter {
+        let wording = emitter::Wording::Stream(self.stream.name, self.stream.most);
+        emitter::start(self.address, self.link, wording)
     }
 
     fn running(&self) -> Option<Arc<Running>> {

@@ -86,6 +86,29 @@ impl Drop for Redis {
     }
 }
 
+/// A broker of the contract with python-socketio's protocol.
+pub(crate) struct PythonBroker(pub(crate) RedisBroker);
+
+impl PythonBroker {
+    pub(crate) fn start() -> Self {
+        Self(RedisBroker::start(false, SubscriptionMode::Dynamic))
+    }
+}
+
+impl Broker for PythonBroker {
+    type Bus = RedisBus;
+
+    fn bus(&self) -> RedisBus {
+        RedisBus::python(&self.0.redis.url()).expect("a URL")
+    }
+
+    async fn junk(&self, namespace: &str, bytes: &[u8]) {
+        for channel in ["socketio".to_owned(), format!("socketio-rust#{namespace}#")] {
+            self.0.command(&[b"PUBLISH", channel.as_bytes(), bytes]).await;
+        }
+    }
+}
+
 /// A broker of the contract: which protocol, and how rooms are listened to.
 pub(crate) struct RedisBroker {
     pub(crate) redis: Redis,

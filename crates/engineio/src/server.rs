@@ -216,7 +216,16 @@ impl<A: Application> Engine<A> {
     }
 
     pub(crate) fn remove(&self, sid: &Sid) {
-        let removed = self.shard(sid).lock().remove(sid);
+        let removed = {
+            let mut sessions = self.shard(sid).lock();
+            let removed = sessions.remove(sid);
+            // A crowd that has left leaves no empty tables behind.
+            if sessions.capacity() > 64 && sessions.len() < sessions.capacity() / 8 {
+                let len = sessions.len();
+                sessions.shrink_to(len * 2);
+            }
+            removed
+        };
         if let Some(shared) = removed {
             self.count.fetch_sub(1, Ordering::Relaxed);
             self.door.close(shared.place);

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use crate::rooms::is_roomy;
+
 /// How many members share a chunk.
 ///
 /// A broadcast clones one count per chunk, a change during a broadcast copies at most two chunks. At 256 a room of
@@ -64,6 +66,10 @@ impl<M: Clone> Dense<M> {
             self.chunks.pop();
         }
         let back = self.back.pop().expect("as long as the chunks together");
+        if is_roomy(self.back.len(), self.back.capacity()) {
+            self.back.shrink_to(self.back.len() * 2);
+            self.chunks.shrink_to(self.chunks.len() * 2);
+        }
         if position == self.back.len() {
             return None;
         }
@@ -83,6 +89,11 @@ impl<M: Clone> Dense<M> {
 impl<M> Dense<M> {
     pub(crate) fn len(&self) -> usize {
         self.back.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.back.capacity()
     }
 
     pub(crate) fn chunks(&self) -> &Chunks<M> {

@@ -260,6 +260,7 @@ impl<M: Clone> Rooms<M> {
         }
         let socket = self.sockets[slot as usize].take()?;
         self.free_slots.push(slot);
+        self.shrink();
         Some(Removed { member: socket.member, rooms, events })
     }
 
@@ -526,9 +527,36 @@ impl<M: Clone> Rooms<M> {
             self.rooms[room as usize] = Room { name: None, members: Dense::new() };
             self.names.remove(&name);
             self.free_rooms.push(room);
+            self.shrink();
             events.push(RoomEvent::Delete(name.clone()));
         }
         Some(name)
+    }
+}
+
+/// Whether a table holds so much less than it could that it is worth making a smaller one.
+pub(crate) fn is_roomy(len: usize, capacity: usize) -> bool {
+    capacity > 64 && len < capacity / 8
+}
+
+impl<M> Rooms<M> {
+    /// Gives memory back when most have left. What it costs has been paid by those who left.
+    fn shrink(&mut self) {
+        if is_roomy(self.ids.len(), self.ids.capacity()) {
+            self.ids.shrink_to(self.ids.len() * 2);
+        }
+        if is_roomy(self.names.len(), self.names.capacity()) {
+            self.names.shrink_to(self.names.len() * 2);
+        }
+        // The living keep their places, so these lists wait for the last one.
+        if self.free_slots.len() == self.sockets.len() && is_roomy(0, self.sockets.capacity()) {
+            (self.sockets, self.free_slots) = (Vec::new(), Vec::new());
+        }
+        if self.names.is_empty() && is_roomy(0, self.rooms.capacity()) {
+            self.rooms.truncate(1);
+            self.rooms.shrink_to_fit();
+            self.free_rooms = Vec::new();
+        }
     }
 }
 
@@ -570,5 +598,35 @@ mod tests {
         assert_eq!((rooms.sockets.len(), rooms.free_slots.len()), (2, 2));
         assert_eq!((rooms.rooms.len(), rooms.free_rooms.len()), (4, 3));
         assert_eq!(rooms.room(EVERYBODY).len(), 0);
+    }
+
+    #[test]
+    fn when_a_crowd_has_left_its_memory_is_free() {
+        let mut rooms = Rooms::default();
+        let id = |number: u32| format!("socket {number}");
+        for number in 0..10_000 {
+            rooms.add(id(number), ()).unwrap();
+            rooms.join(&id(number), [format!("room {number}"), "all".to_owned()]).unwrap();
+        }
+        for number in 10..10_000 {
+            rooms.remove(&id(number)).unwrap();
+        }
+        // Ten are left, and find themselves.
+        assert!(
+            rooms.ids.capacity() < 200 && rooms.names.capacity() < 200,
+            "{} {}",
+            rooms.ids.capacity(),
+            rooms.names.capacity()
+        );
+        assert!((0..10).all(|number| rooms.is_in(&id(number), &format!("room {number}"))));
+        assert_eq!((rooms.size("all"), rooms.len()), (10, 10));
+        for number in 0..10 {
+            rooms.remove(&id(number)).unwrap();
+        }
+        assert_eq!((rooms.sockets.capacity(), rooms.free_slots.capacity()), (0, 0));
+        assert_eq!((rooms.rooms.len(), rooms.rooms.capacity(), rooms.free_rooms.capacity()), (1, 1, 0));
+        assert!(rooms.room(EVERYBODY).capacity() < 200);
+        rooms.add("next", ()).unwrap();
+        assert!(rooms.is_in("next", "next"));
     }
 }

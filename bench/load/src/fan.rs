@@ -86,6 +86,47 @@ pub fn cast(options: &Options, world: &mut World, meter: &mut Meter) -> Result<M
     problem.map_or_else(|| Ok(Map::new()), Err)
 }
 
+/// `count` events in one go, asked for by the only connection of one server, to all connections of another, again as soon as
+/// they have them all. An operation is one delivery on the other server.
+pub fn across(options: &Options, world: &mut World, meter: &mut Meter) -> Result<Map<String, Value>> {
+    let (second, _) = options.second.ok_or("two servers are needed, --second says where the other one is")?;
+    let asker = sessions::websockets(world, 1)?;
+    world.port = second;
+    let receivers = sessions::websockets(world, options.connections)?;
+    let ask = format!("42[\"cast\",{},{}]", options.count, options.size);
+    // The asker is a receiver too, of what never leaves its server: it is waited for and not counted.
+    let everybody: Vec<usize> = asker.iter().chain(&receivers).copied().collect();
+    let mut ticks = Ticks::new(options, &everybody);
+    let mut missing = 0;
+    let mut began = Instant::now();
+    let mut problem = None;
+    meter.start();
+    while problem.is_none() && meter.goes_on(world)? {
+        if missing == 0 {
+            missing = everybody.len() * options.count;
+            began = Instant::now();
+            world.send(asker[0], |out| wire::frame(out, wire::TEXT, ask.as_bytes()));
+        }
+        let (mut taken, mut across) = (0, 0);
+        world.turn(TURN, |index, event, _, now| {
+            match event {
+                Event::Text(text) if ticks.take(index, text) => {
+                    taken += 1;
+                    across += u64::from(index != asker[0]);
+                    if ticks.next[index] == 0 && index != asker[0] {
+                        meter.latency(now.duration_since(began));
+                    }
+                }
+                event => problem = Some(unexpected(&event)),
+            }
+            Flow::Keep
+        })?;
+        missing -= taken;
+        meter.count(across);
+    }
+    problem.map_or_else(|| Ok(Map::new()), Err)
+}
+
 /// Joins rooms with every connection, `names` says which; waits for the acks.
 fn join(world: &mut World, connections: &[usize], names: impl Fn(usize) -> Vec<String>) -> Result<()> {
     let mut waiting = 0;

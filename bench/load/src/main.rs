@@ -30,6 +30,10 @@ pub struct Options {
     scenario: String,
     port: u16,
     pid: u32,
+    /// The server that has the receivers, where there are two.
+    second: Option<(u16, u32)>,
+    /// The process between the servers.
+    broker: Option<u32>,
     connections: usize,
     /// Emits of one connection that may wait for their ack, or dials at a time.
     window: usize,
@@ -50,9 +54,9 @@ pub struct Options {
     tls: bool,
 }
 
-const USAGE: &str = "load SCENARIO --port N --pid N [--connections N] [--window N] [--size N] [--count N] [--rooms N] [--namespaces N] \
+const USAGE: &str = "load SCENARIO --port N --pid N [--second PORT,PID] [--broker PID] [--connections N] [--window N] [--size N] [--count N] [--rooms N] [--namespaces N] \
                      [--rate N] [--warmup S] [--seconds S] [--sleep] [--tls]\n\
-                     scenarios: echo obj bin open polling cast rooms churn slow connect upgrade \
+                     scenarios: echo obj bin open polling cast across rooms churn slow connect upgrade \
                      idle-websocket idle-polling idle-http pings";
 
 fn main() {
@@ -73,6 +77,7 @@ fn run(options: &Options) -> Result<Value> {
         "echo" | "obj" | "bin" => echo::closed_loop(options, &mut world, &mut meter)?,
         "open" => echo::open_loop(options, &mut world, &mut meter)?,
         "polling" => echo::polling(options, &mut world, &mut meter)?,
+        "across" => fan::across(options, &mut world, &mut meter)?,
         "cast" => fan::cast(options, &mut world, &mut meter)?,
         "rooms" => fan::rooms(options, &mut world, &mut meter)?,
         "churn" => fan::churn(options, &mut world, &mut meter)?,
@@ -100,6 +105,8 @@ impl Options {
             scenario: args.next().ok_or(USAGE)?,
             port: 0,
             pid: 0,
+            second: None,
+            broker: None,
             connections: 50,
             window: 1,
             size: 16,
@@ -131,6 +138,11 @@ impl Options {
             match name.as_str() {
                 "--port" => options.port = u16::try_from(number()?)?,
                 "--pid" => options.pid = u32::try_from(number()?)?,
+                "--second" => {
+                    let (port, pid) = value.split_once(',').ok_or_else(|| format!("{name} is PORT,PID"))?;
+                    options.second = Some((port.parse()?, pid.parse()?));
+                }
+                "--broker" => options.broker = Some(u32::try_from(number()?)?),
                 "--connections" => options.connections = number()?,
                 "--window" => options.window = number()?,
                 "--size" => options.size = number()?,

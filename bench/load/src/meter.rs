@@ -17,6 +17,9 @@ const STALL: Duration = Duration::from_secs(15);
 struct Reading {
     at: Instant,
     server: Cpu,
+    /// The server that has the receivers, where there are two, and what is between them.
+    second: Cpu,
+    broker: Cpu,
     load: Cpu,
     /// How long the generator had nothing to do.
     idle: Duration,
@@ -25,10 +28,13 @@ struct Reading {
 }
 
 impl Reading {
-    fn now(server: u32, world: &World) -> Self {
+    fn now(options: &Options, world: &World) -> Self {
+        let of = |pid: Option<u32>| pid.map(process::cpu).unwrap_or_default();
         Self {
             at: Instant::now(),
-            server: process::cpu(server),
+            server: process::cpu(options.pid),
+            second: of(options.second.map(|(_, pid)| pid)),
+            broker: of(options.broker),
             load: process::cpu(std::process::id()),
             idle: world.idle(),
             machine: process::machine(),
@@ -40,7 +46,10 @@ impl Reading {
 #[derive(Clone, Copy, Default)]
 struct Spent {
     wall: f64,
+    /// All servers together.
     server: Cpu,
+    second: Cpu,
+    broker: Cpu,
     load: Cpu,
     idle: f64,
     others: f64,
@@ -98,17 +107,20 @@ impl Meter {
         }
         match self.from {
             None if now.duration_since(self.started) >= self.options.warmup => {
-                self.from = Some(Reading::now(self.options.pid, world));
+                self.from = Some(Reading::now(&self.options, world));
             }
             Some(from) if now.duration_since(from.at) >= self.options.seconds => {
-                let end = Reading::now(self.options.pid, world);
-                let (server, load) = (end.server - from.server, end.load - from.load);
+                let end = Reading::now(&self.options, world);
+                let (second, broker) = (end.second - from.second, end.broker - from.broker);
+                let (server, load) = (end.server - from.server + second, end.load - from.load);
                 self.spent = Some(Spent {
                     wall: end.at.duration_since(from.at).as_secs_f64(),
                     server,
+                    second,
+                    broker,
                     load,
                     idle: (end.idle - from.idle).as_secs_f64(),
-                    others: end.machine.0 - from.machine.0 - server.total - load.total,
+                    others: end.machine.0 - from.machine.0 - server.total - broker.total - load.total,
                     steal: end.machine.1 - from.machine.1,
                 });
                 return Ok(false);
@@ -138,13 +150,13 @@ impl Meter {
 
     /// The figures of the run.
     pub fn report(&self) -> Map<String, Value> {
-        let Spent { wall, server, load, idle, others, steal } = self.spent.unwrap_or_default();
+        let Spent { wall, server, second, broker, load, idle, others, steal } = self.spent.unwrap_or_default();
         let (wall, operations) = (wall.max(1e-9), self.operations.max(1) as f64);
         // Whether it spins or sleeps, what it does is what it spends while there is something to do.
         let load_share = if self.options.sleep { load.total / wall } else { 1.0 - idle / wall };
         let micros = |quantile: f64| self.latency.value_at_quantile(quantile) as f64 / 1e3;
         let kernel_and_user = (server.user + server.system).max(1e-9);
-        crate::figures([
+        let mut figures = crate::figures([
             ("scenario", json!(self.options.scenario)),
             ("options", self.options.echo()),
             ("operations", json!(self.operations)),
@@ -165,6 +177,13 @@ impl Meter {
                     "p999": micros(0.999), "max": self.latency.max() as f64 / 1e3,
                 }),
             ),
-        ])
+        ]);
+        if self.options.second.is_some() {
+            figures.extend(crate::figures([
+                ("second_cpu_per_million", json!(second.total / operations * 1e6)),
+                ("broker_cpu_per_million", json!(broker.total / operations * 1e6)),
+            ]));
+        }
+        figures
     }
 }

@@ -22,6 +22,14 @@ impl std::ops::Sub for Cpu {
     }
 }
 
+impl std::ops::Add for Cpu {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { total: self.total + other.total, user: self.user + other.user, system: self.system + other.system }
+    }
+}
+
 /// Ticks per second of `/proc/PID/stat`, the same on every Linux that this runs on.
 const TICKS: f64 = 100.0;
 

@@ -1,10 +1,24 @@
 // The reference server on ws with the events of the benchmark.
 import { createServer } from "node:http";
+import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
+import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
+import { createClient } from "redis";
 import { Server } from "socket.io";
 
-const port = Number(process.argv[process.argv.indexOf("--port") + 1]) || 0;
+const option = (name) => (process.argv.includes(name) ? process.argv[process.argv.indexOf(name) + 1] : undefined);
+const port = Number(option("--port")) || 0;
+
+const connectAdapter = async (adapter, url) => {
+  const pub = createClient({ url });
+  const sub = pub.duplicate();
+  await Promise.all([pub.connect(), sub.connect()]);
+  if (adapter === "streams") return createStreamsAdapter(pub);
+  return adapter === "sharded" ? createShardedAdapter(pub, sub) : createAdapter(pub, sub);
+};
+
 const http = createServer();
-const io = new Server(http);
+const broker = option("--broker");
+const io = new Server(http, broker ? { adapter: await connectAdapter(option("--adapter"), broker) } : {});
 
 const connected = (socket) => {
   socket.on("echo", (text, ack) => ack(text));

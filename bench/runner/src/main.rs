@@ -18,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::peer::Server;
+use crate::peer::{Broker, Server};
 use crate::scenario::Scenario;
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -208,7 +208,10 @@ fn build() -> Result<()> {
 fn measure(scenario: &Scenario, options: &Options) -> Result<Outcome> {
     let mut outcome = Outcome { scenario: scenario.name.clone(), rounds: BTreeMap::new() };
     let peers: Vec<&String> = options.peers.iter().filter(|peer| scenario.suits(peer)).collect();
-    let mut servers: BTreeMap<&String, Server> = BTreeMap::new();
+    let broker =
+        scenario.adapter().map(|_| Broker::start(pinned(&options.server_core, options.realtime))).transpose()?;
+    let adapter = scenario.adapter().zip(broker.as_ref());
+    let mut servers: BTreeMap<&String, Vec<Server>> = BTreeMap::new();
     for round in 0..options.rounds {
         // Another one begins every time, so that nobody always follows the same neighbour.
         for step in 0..peers.len() {
@@ -218,7 +221,7 @@ fn measure(scenario: &Scenario, options: &Options) -> Result<Outcome> {
                 servers.remove(peer);
             }
             let result = (|| -> Result<Value> {
-                let server = match servers.entry(peer) {
+                let running = match servers.entry(peer) {
                     std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                     std::collections::btree_map::Entry::Vacant(entry) => {
                         let (name, two) = peer::split(peer);
@@ -226,14 +229,20 @@ fn measure(scenario: &Scenario, options: &Options) -> Result<Outcome> {
                             true => format!("{},{}", options.server_core, options.load_core),
                             false => options.server_core.clone(),
                         };
-                        entry.insert(Server::start(name, scenario.tls, pinned(&cores, options.realtime))?)
+                        let start = || Server::start(name, scenario.tls, adapter, pinned(&cores, options.realtime));
+                        let mut running = vec![start()?];
+                        if adapter.is_some() {
+                            running.push(start()?);
+                        }
+                        entry.insert(running)
                     }
                 };
                 // A server that has just started learns and compiles as it goes.
-                let warmup = if round == 0 { 1.0 } else { 0.3 };
-                load(scenario, server, options, warmup)
+                let warmup = if round == 0 || adapter.is_some() { 1.0 } else { 0.3 };
+                load(scenario, running, broker.as_ref(), options, warmup)
             })();
-            if result.is_err() || scenario.is_memory() {
+            // Servers of one cluster hear each other, whoever's they are.
+            if result.is_err() || scenario.is_memory() || adapter.is_some() {
                 servers.remove(peer);
             }
             let result = result.map_err(|error| error.to_string());
@@ -262,13 +271,23 @@ fn progress(text: &str) {
     }
 }
 
-fn load(scenario: &Scenario, server: &Server, options: &Options, warmup: f64) -> Result<Value> {
+fn load(
+    scenario: &Scenario,
+    servers: &[Server],
+    broker: Option<&Broker>,
+    options: &Options,
+    warmup: f64,
+) -> Result<Value> {
+    let server = servers.first().ok_or("no server runs")?;
+    let second = servers.get(1).map(|second| format!("{},{}", second.port, second.pid()));
     let seconds = options.seconds * scenario.stretch();
     let output = pinned(&options.load_core, options.realtime)
         .arg(bin("load")?)
         .args(scenario.load())
         .args(["--port", &server.port.to_string(), "--pid", &server.pid().to_string()])
         .args(["--warmup", &warmup.to_string(), "--seconds", &seconds.to_string()])
+        .args(second.iter().flat_map(|second| ["--second", second]))
+        .args(broker.iter().flat_map(|broker| ["--broker".to_owned(), broker.pid().to_string()]))
         .args(options.sleep.then_some("--sleep"))
         .output()
         .map_err(|error| format!("cannot run `setpriv` and `taskset` (package util-linux): {error}"))?;

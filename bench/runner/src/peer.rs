@@ -1,10 +1,11 @@
 //! The servers: how each is started, pinned to a core, and ended.
 
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{Result, bin, root};
 
@@ -21,6 +22,15 @@ pub const ALL: &[&str] = &[
     "node",
     "bun",
 ];
+
+/// The peers that have an adapter for a broker: all of them, and those that know all three protocols.
+pub fn has_adapter(peer: &str, adapter: &str) -> bool {
+    match peer {
+        "ours" | "node" => true,
+        "socketioxide" => adapter == "classic",
+        _ => false,
+    }
+}
 
 /// What a name ends in when the server gets a second worker, on the generator's core.
 const TWO: &str = "/2";
@@ -63,8 +73,11 @@ pub struct Server {
 
 impl Server {
     /// Starts a peer behind `command`, which pins what follows.
-    pub fn start(peer: &str, tls: bool, mut command: Command) -> Result<Self> {
+    pub fn start(peer: &str, tls: bool, adapter: Option<(&str, &Broker)>, mut command: Command) -> Result<Self> {
         command.args(words(peer)?).args(["--port", "0"]).args(tls.then_some("--tls"));
+        if let Some((adapter, broker)) = adapter {
+            command.args(["--adapter", adapter, "--broker", &broker.url]);
+        }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().ok_or("the output of a child is piped")?;
         let mut server = Self { child, port: 0 };
@@ -91,6 +104,42 @@ impl Server {
 }
 
 impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A redis-server of this run's own, that keeps nothing.
+pub struct Broker {
+    child: Child,
+    pub url: String,
+}
+
+impl Broker {
+    pub fn start(mut command: Command) -> Result<Self> {
+        // Somebody else could take the port in between; then nothing answers, and the run says so.
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        command.args(["redis-server", "--bind", "127.0.0.1", "--port", &port.to_string()]);
+        command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let broker = Self { child, url: format!("redis://127.0.0.1:{port}") };
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if started.elapsed() > START {
+                return Err("no `redis-server` (package redis-server) answers".into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(broker)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Broker {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

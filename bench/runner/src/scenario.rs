@@ -23,6 +23,10 @@ pub const ALL: &[&str] = &[
     "churn",
     "slow",
     "open-20000",
+    "cluster-50",
+    "cluster-1",
+    "cluster-sharded-50",
+    "cluster-streams-50",
     "connect",
     "upgrade",
     "idle@1000",
@@ -142,6 +146,8 @@ pub enum Kind {
     Polling,
     Broadcast,
     Rooms,
+    /// A broadcast on one server to clients of another.
+    Cluster(&'static str),
     Churn,
     Slow,
     Open,
@@ -190,6 +196,9 @@ impl Scenario {
             // The same number busy, however many there are.
             "rooms" if !second.is_empty() => (Kind::Rooms, 16, 10, one(first, 1)?, 1000),
             "rooms" => (Kind::Rooms, 16, 50, one(first, 1)?, 10_000),
+            "cluster" => (Kind::Cluster("classic"), one(second, 16)?, 1, one(first, 1)?, 50),
+            "cluster-sharded" => (Kind::Cluster("sharded"), one(second, 16)?, 1, one(first, 1)?, 50),
+            "cluster-streams" => (Kind::Cluster("streams"), one(second, 16)?, 1, one(first, 1)?, 50),
             "namespaces" => (Kind::Namespaces, 16, 1, 1, 50),
             "pings" => (Kind::Pings, 0, 1, 1, 5000),
             "churn" => (Kind::Churn, 16, 1, one(first, 1)?, 1000),
@@ -224,6 +233,7 @@ impl Scenario {
             Kind::Binary => "bin",
             Kind::Polling => "polling",
             Kind::Broadcast => "cast",
+            Kind::Cluster(_) => "across",
             Kind::Rooms => "rooms",
             Kind::Churn => "churn",
             Kind::Slow => "slow",
@@ -262,6 +272,9 @@ impl Scenario {
             Kind::Binary => format!("echo of {size} binary bytes, {connections} connections x {window} in flight"),
             Kind::Polling => format!("long-polling echo of {size} bytes, {connections} sessions x {window} in flight"),
             Kind::Broadcast => format!("{count} at a time of {size} bytes to {connections}; per delivery"),
+            Kind::Cluster(adapter) => format!(
+                "{count} at a time of {size} bytes from one server over Redis ({adapter}) to {connections} clients of another; per delivery, both servers together"
+            ),
             Kind::Rooms if *rooms > 0 => {
                 format!("{rooms} rooms of 10, {connections} connections, {window} rooms busy; per delivery")
             }
@@ -312,6 +325,14 @@ impl Scenario {
         families
     }
 
+    /// The protocol between two servers, where two are needed.
+    pub fn adapter(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Cluster(adapter) => Some(adapter),
+            _ => None,
+        }
+    }
+
     pub fn is_memory(&self) -> bool {
         matches!(self.kind, Kind::Idle | Kind::IdlePolling | Kind::IdleHttp)
     }
@@ -325,6 +346,9 @@ impl Scenario {
     pub fn suits(&self, peer: &str) -> bool {
         if self.tls && !peer::has_tls(peer::split(peer).0) {
             return false;
+        }
+        if let Kind::Cluster(adapter) = self.kind {
+            return peer::has_adapter(peer, adapter);
         }
         !peer.starts_with("raw-")
             || matches!(
@@ -387,6 +411,8 @@ impl Scenario {
             "connect" => tokio(1.16),
             "upgrade" => oxide(0.65),
             "polling-16x8" => oxide(0.68),
+            // One at a time is a wake-up and a write for each, which cost everybody the same.
+            "cluster-50" | "cluster-sharded-50" | "cluster-streams-50" => Some(Target { times: 0.2, of: "node" }),
             _ => None,
         }
     }
@@ -413,6 +439,7 @@ mod tests {
         check("idle-polling@5000", (Kind::IdlePolling, 0, 1, 1, 5000));
         check("idle-tls@5000", (Kind::Idle, 0, 1, 1, 5000));
         check("connect-tls-20", (Kind::Connect, 0, 20, 1, 0));
+        check("cluster-streams-50@10", (Kind::Cluster("streams"), 16, 1, 50, 10));
         check("rooms-2x10000@1000", (Kind::Rooms, 16, 10, 2, 1000));
         check("namespaces-8", (Kind::Namespaces, 16, 1, 1, 50));
         for wrong in ["", "echo-", "echo-16x8@", "echoes", "echo-16x8@1m", "idle@20000", "namespaces-33", "-tls"] {

@@ -62,6 +62,7 @@ fn failure<'a>(outcome: &'a Outcome, peer: &str) -> Option<&'a str> {
 pub fn base(scenario: &Scenario) -> &'static str {
     match scenario.target() {
         Some(target) => target.of,
+        None if scenario.adapter().is_some() => "node",
         None if scenario.suits("raw-tokio") => "raw-tokio",
         None if scenario.tls => "raw-tokio-lean",
         None => "socketioxide",
@@ -144,6 +145,11 @@ fn note(scenario: &Scenario, outcome: &Outcome, peer: &str) -> String {
     let rounds = outcome.rounds.get(peer).into_iter().flatten();
     if rounds.filter_map(|round| round.as_ref().ok()?.get("load_bound")?.as_bool()).any(|bound| bound) {
         notes.push("the generator was the bottleneck".to_owned());
+    }
+    if let (Some(second), Some(broker)) =
+        (figures(outcome, peer, "second_cpu_per_million"), figures(outcome, peer, "broker_cpu_per_million"))
+    {
+        notes.push(format!("receiving server {}, Redis {}", short(second.median), short(broker.median)));
     }
     if let (Some(cut), Some(slow)) = (figures(outcome, peer, "slow_cut"), figures(outcome, peer, "slow")) {
         let growth = figures(outcome, peer, "memory_growth_kib").map_or(0.0, |growth| growth.most);

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use socketio::{Bytes, Data, Namespace, Socket, SocketIo, Tls};
+use socketio::{Builder, Bytes, Data, Namespace, Socket, SocketIo, Tls};
+use socketio_redis::{RedisBus, RedisStreamsBus};
 
 /// What `obj` takes and gives back: about 512 bytes of JSON.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,7 +31,8 @@ struct Line {
     price: f64,
 }
 
-/// Runs the server that the command line asks for: `--port N`, `--form standalone|axum`, `--runtime tuned|default`, `--tls`.
+/// Runs the server that the command line asks for: `--port N`, `--form standalone|axum`, `--runtime tuned|default`, `--tls`,
+/// `--adapter classic|sharded|streams --broker URL`.
 ///
 /// # Errors
 /// When the runtime cannot be started or the port not be bound.
@@ -45,7 +47,17 @@ pub fn run() -> Result<(), Box<dyn std::error::Error>> {
         runtime.global_queue_interval(1);
     }
     let tls = args.iter().any(|arg| arg == "--tls").then(certificate).transpose()?;
-    runtime.build()?.block_on(serve(port, option("--form") == Some("axum"), tls))
+    let cluster = option("--adapter").zip(option("--broker"));
+    runtime.build()?.block_on(serve(port, option("--form") == Some("axum"), tls, cluster))
+}
+
+fn join(io: Builder, adapter: &str, url: &str) -> Result<Builder, Box<dyn std::error::Error>> {
+    Ok(match adapter {
+        "classic" => io.adapter(RedisBus::classic(url)?),
+        "sharded" => io.adapter(RedisBus::sharded(url)?),
+        "streams" => io.adapter(RedisStreamsBus::new(url)?),
+        other => return Err(format!("no adapter is called {other}").into()),
+    })
 }
 
 /// A certificate of our own making, which the generator takes.
@@ -54,8 +66,16 @@ fn certificate() -> Result<Tls, Box<dyn std::error::Error>> {
     Ok(Tls::from_pem(made.cert.pem(), made.signing_key.serialize_pem())?)
 }
 
-async fn serve(port: u16, axum: bool, tls: Option<Tls>) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve(
+    port: u16,
+    axum: bool,
+    tls: Option<Tls>,
+    cluster: Option<(&str, &str)>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let mut io = SocketIo::builder().namespace(events("/".to_owned()));
+    if let Some((adapter, url)) = cluster {
+        io = join(io, adapter, url)?;
+    }
     for number in 0..32 {
         io = io.namespace(events(format!("/n{number}")));
     }

@@ -6,10 +6,11 @@ use crate::Result;
 use crate::process::Job;
 use crate::report::{Report, count};
 
-/// Name, package, test, and how many schedules are run when nobody says how many.
-const MODELS: &[(&str, &str, &str, u64)] = &[
-    ("recovery", "socketio-adapter", "recovery_model", 100_000),
-    ("recovery-server", "socketio", "recovery_schedules", 5_000),
+/// Name, package, which tests of it, and how many schedules are run when nobody says how many.
+const MODELS: &[Model] = &[
+    ("recovery", "socketio-adapter", &["--test", "recovery_model"], 100_000),
+    ("recovery-server", "socketio", &["--test", "recovery_schedules"], 5_000),
+    ("cluster", "socketio-redis", &["--lib", "simulated"], 100_000),
 ];
 
 pub(crate) fn main(args: &[String]) -> Result<bool> {
@@ -21,8 +22,8 @@ pub(crate) fn main(args: &[String]) -> Result<bool> {
     let models = chosen(wanted.as_deref(), seed)?;
     let begin = Instant::now();
     let mut report = Report::default();
-    for (name, package, test, usual) in models {
-        let args = ["test", "--release", "--locked", "-p", package, "--test", test, "--", "--nocapture"];
+    for (name, package, tests, usual) in models {
+        let args = [&["test", "--release", "--locked", "-p", package], *tests, &["--", "--nocapture"]].concat();
         let job = match seed {
             Some(seed) => Job::cargo(args).env("SIM_SEED", &seed.to_string()),
             None => Job::cargo(args).env("SIM_SEEDS", &seeds.unwrap_or(*usual).to_string()),
@@ -34,7 +35,7 @@ pub(crate) fn main(args: &[String]) -> Result<bool> {
     Ok(report.total().failed == 0)
 }
 
-type Model = (&'static str, &'static str, &'static str, u64);
+type Model = (&'static str, &'static str, &'static [&'static str], u64);
 
 /// The models to run: all, or the one of that name. A seed means one schedule of one model.
 fn chosen(wanted: Option<&str>, seed: Option<u64>) -> Result<Vec<&'static Model>> {
@@ -57,7 +58,7 @@ mod tests {
             let chosen = chosen(wanted, seed).map_err(|error| error.to_string())?;
             Ok::<_, String>(chosen.into_iter().map(|(name, ..)| *name).collect::<Vec<_>>())
         };
-        assert_eq!(names(None, None).unwrap(), ["recovery", "recovery-server"]);
+        assert_eq!(names(None, None).unwrap(), ["recovery", "recovery-server", "cluster"]);
         assert_eq!(names(Some("recovery"), Some(7)).unwrap(), ["recovery"]);
         assert!(names(Some("nothing"), None).unwrap_err().contains("no model `nothing`"));
         assert!(names(None, Some(7)).unwrap_err().contains("of which model"));

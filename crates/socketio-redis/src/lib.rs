@@ -30,6 +30,8 @@ mod emitter;
 mod link;
 mod python;
 mod sharded;
+#[cfg(test)]
+mod simulated;
 mod streams;
 mod writer;
 

@@ -5,6 +5,7 @@
 //!   program `promise-server` in a process of its own.
 //! * The program `storm` is a crowd of [`RawClient`]s in a process of their own; `soak` is one that stays for a while, with
 //!   hostile clients and slow readers in it.
+//! * [`cluster_world`] is a simulated cluster against a model.
 //! * [`contract`] is what every adapter has to do, as tests for any broker.
 //! * [`Postgres`] is a database of its own for a test.
 //! * [`Child`] runs such a program and ends it, also when the test panics.
@@ -14,6 +15,7 @@
 
 mod child;
 mod client;
+pub mod cluster_world;
 pub mod contract;
 mod endpoint;
 #[cfg(doctest)]

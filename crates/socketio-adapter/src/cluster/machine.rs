@@ -4,9 +4,9 @@
 //! [`poll`](Machine::poll) to `None`, then wait until [`deadline`](Machine::deadline). The machine publishes nothing
 //! itself, reads no clock and draws no number.
 //!
-//! A question ends when every server that was there when it was asked has answered or left, or when its time is up;
-//! what has come until then is the result. That holds for both ways of knowing the others: by their heartbeats, each by
-//! its name, or by a number that the broker told.
+//! A question ends when every server that was there when it was asked has answered or is gone, or when its time is up;
+//! what has come until then is the result. Who said goodbye before it answered is not missing, who fell silent is. That holds
+//! for both ways of knowing the others: by their heartbeats, each by its name, or by a number that the broker told.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -227,6 +227,8 @@ struct Request {
     expected: Expected,
     /// Those who have answered; once each.
     answered: BTreeSet<ServerId>,
+    /// How many fell silent before they had answered.
+    lost: usize,
     /// Clients that were asked and have not answered, by server. Answers may overtake the count.
     clients: BTreeMap<Option<ServerId>, i64>,
     parts: usize,
@@ -244,6 +246,12 @@ enum Expected {
         silent: usize,
     },
     Servers(BTreeSet<ServerId>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    Left,
+    Silent,
 }
 
 /// How soon after a heartbeat another one is sent, whoever asks for it.
@@ -321,7 +329,7 @@ impl Machine {
                     && self.servers.contains_key(&server)
                 {
                     self.counts.servers_left += 1;
-                    self.gone(now, &server);
+                    self.gone(now, &server, Gone::Left);
                 }
                 return;
             }
@@ -381,6 +389,7 @@ impl Machine {
             not_before: self.settled_at.filter(|at| *at > now),
             expected,
             answered: BTreeSet::new(),
+            lost: 0,
             clients: BTreeMap::new(),
             parts: 0,
         };
@@ -420,7 +429,7 @@ impl Machine {
         let silent = |(last, _): &&(Instant, ServerId)| now.saturating_duration_since(*last) > limit;
         while let Some((_, server)) = self.silence.first().filter(silent).cloned() {
             self.counts.servers_lost += 1;
-            self.gone(now, &server);
+            self.gone(now, &server, Gone::Silent);
         }
         while let Some((at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now).cloned() {
             self.deadlines.remove(&(at, id.clone()));
@@ -498,7 +507,7 @@ impl Machine {
             let oldest = self.silence.iter().find(once).map(|(_, server)| server.clone());
             self.counts.servers_refused += 1;
             let Some(oldest) = oldest else { return };
-            self.gone(now, &oldest);
+            self.gone(now, &oldest, Gone::Left);
         }
         self.servers.insert(server.clone(), Seen { last: now, known: false });
         self.silence.insert((now, server.clone()));
@@ -514,8 +523,8 @@ impl Machine {
         }
     }
 
-    /// A server has left: nothing more is to be expected of it.
-    fn gone(&mut self, now: Instant, server: &ServerId) {
+    /// A server is there no more: nothing is to be expected of it.
+    fn gone(&mut self, now: Instant, server: &ServerId, how: Gone) {
         if let Some(seen) = self.servers.remove(server) {
             self.silence.remove(&(seen.last, server.clone()));
         }
@@ -523,7 +532,10 @@ impl Machine {
         for (id, request) in &mut self.requests {
             let mut concerned = request.clients.remove(&Some(server.clone())).is_some();
             if let Expected::Servers(missing) = &mut request.expected {
-                concerned |= missing.remove(server);
+                let unanswered = missing.remove(server);
+                concerned |= unanswered;
+                // Its sockets may still be there.
+                request.lost += usize::from(unanswered && how == Gone::Silent);
             }
             if concerned {
                 open.push(id.clone());
@@ -607,7 +619,7 @@ impl Machine {
         let Some(open) = self.requests.remove(request) else { return };
         self.deadlines.remove(&(open.wake(), request.clone()));
         // A server that counted its clients has answered; that some of them have not shows in the numbers.
-        let missing = open.missing().unwrap_or(1);
+        let missing = open.missing().unwrap_or(1) + open.lost;
         if missing > 0 || open.clients.values().any(|outstanding| *outstanding > 0) {
             self.counts.requests_incomplete += 1;
         }

@@ -258,6 +258,21 @@ fn who_leaves_is_not_waited_for_and_who_hangs_until_the_deadline() {
 }
 
 #[test]
+fn who_falls_silent_is_not_waited_for_and_is_missing() {
+    let mut alone = Alone::settled(Membership::Heartbeat);
+    for server in ["a", "b"] {
+        alone.hear(server, Message::Heartbeat);
+    }
+    alone.pass(8 * S);
+    let question = alone.ask(Question::Servers);
+    alone.said();
+    alone.hear("a", answer(&question, 1));
+    alone.pass(2 * S + 2 * MS);
+    assert_eq!(alone.said(), "answer 1, heartbeat, 1 missing");
+    assert_eq!((alone.machine.servers(), alone.machine.counts().requests_incomplete), (Some(2), 1));
+}
+
+#[test]
 fn a_count_says_how_many_are_to_answer_even_without_names() {
     let mut alone = Alone::settled(Membership::Counted);
     let question = alone.ask(Question::Servers);

@@ -2,7 +2,7 @@
 //! and answers are published.
 
 pub(crate) mod entry;
-mod reader;
+pub(crate) mod reader;
 
 use std::fmt;
 use std::sync::Arc;

@@ -28,18 +28,89 @@ struct Position {
 
 /// What Redis says of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Info {
-    last: String,
-    added: Option<u64>,
-    len: u64,
+pub(crate) struct Info {
+    pub(crate) last: String,
+    pub(crate) added: Option<u64>,
+    pub(crate) len: u64,
+}
+
+/// Where a server is in the stream; nowhere before it was connected for the first time. It outlives connections.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor {
+    position: Option<Position>,
+    /// Entries were trimmed away that may not have been read. How many shows when the end is reached.
+    overtaken: bool,
+    /// How many entries were taken since Redis was asked last.
+    unchecked: u64,
+}
+
+impl Cursor {
+    /// A connection was made. How many entries were missed on the way.
+    pub(crate) fn resume(&mut self, found: &Info) -> u64 {
+        self.check(found);
+        let (position, lost) = resume(self.position.take(), found);
+        self.position = Some(position);
+        lost + self.at_the_end(found)
+    }
+
+    /// The id behind which to go on.
+    pub(crate) fn after(&self) -> &str {
+        self.position.as_ref().map_or("$", |position| &position.id)
+    }
+
+    /// Takes note of an entry; `false` when it came before.
+    pub(crate) fn took(&mut self, id: &str) -> bool {
+        let Some(position) = &mut self.position else { return false };
+        if order(id) <= order(&position.id) {
+            return false;
+        }
+        id.clone_into(&mut position.id);
+        position.number = position.number.map(|number| number + 1);
+        self.unchecked += 1;
+        true
+    }
+
+    /// Whether trimming has overtaken the reader, and [`trimmed`](Self::trimmed) has to be asked until the end is reached.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        self.overtaken
+    }
+
+    /// What is trimmed away before it was read is gone: how many entries that were, as far as is known.
+    pub(crate) fn trimmed(&mut self, found: &Info) -> u64 {
+        self.check(found);
+        let Some(position) = &mut self.position else { return 0 };
+        let lost = trimmed(position, found);
+        position.number = position.number.map(|number| number + lost);
+        lost + self.at_the_end(found)
+    }
+
+    /// What has been taken may have had a gap in front of it.
+    fn check(&mut self, found: &Info) {
+        let taken = std::mem::take(&mut self.unchecked);
+        if let (Some(Position { number: Some(number), .. }), Some(added)) = (&self.position, found.added) {
+            self.overtaken |= taken > 0 && added.saturating_sub(found.len) > number.saturating_sub(taken);
+        }
+    }
+
+    /// Who has the last entry has all, but for those that are lost.
+    fn at_the_end(&mut self, found: &Info) -> u64 {
+        let Some(Position { id, number: Some(number) }) = &mut self.position else { return 0 };
+        if !self.overtaken || *id != found.last {
+            return 0;
+        }
+        self.overtaken = false;
+        let lost = found.added.unwrap_or(*number).saturating_sub(*number);
+        *number += lost;
+        lost
+    }
 }
 
 /// Reads until it is aborted.
 pub(super) async fn run(hub: Arc<Hub>, address: Address, stream: Stream) {
-    let mut position = None;
+    let mut cursor = Cursor::default();
     let mut pause = PAUSES.0;
     loop {
-        let Err(error) = session(&hub, &address, &stream, &mut position, &mut pause).await;
+        let Err(error) = session(&hub, &address, &stream, &mut cursor, &mut pause).await;
         hub.reading(false);
         tracing::debug!(%error, "the stream cannot be read");
         sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
@@ -51,13 +122,12 @@ async fn session(
     hub: &Hub,
     address: &Address,
     stream: &Stream,
-    position: &mut Option<Position>,
+    cursor: &mut Cursor,
     pause: &mut Duration,
 ) -> RedisResult<std::convert::Infallible> {
     let mut connection = connect(address, || {}).await?;
     let found = info(&mut connection, &stream.name).await?;
-    let (next, lost) = resume(position.take(), &found);
-    let position = position.insert(next);
+    let lost = cursor.resume(&found);
     if lost > 0 {
         hub.inbox.lost(lost);
     }
@@ -66,23 +136,21 @@ async fn session(
     loop {
         let mut read = cmd("XREAD");
         read.arg("COUNT").arg(stream.count).arg("BLOCK").arg(BLOCK.as_millis() as u64);
-        read.arg("STREAMS").arg(&stream.name).arg(&position.id);
+        read.arg("STREAMS").arg(&stream.name).arg(cursor.after());
         let reply: Reply = within(BLOCK + GRACE, read.query_async(&mut connection)).await?;
         let entries = entry::read_entries(reply);
-        // A reader that keeps up never gets so many.
-        let behind = entries.len() >= stream.count;
+        // A reader that keeps up never gets so many, or all that are kept.
+        let behind = entries.len() >= stream.count.min(stream.most);
         for entry in &entries {
-            position.id.clone_from(&entry.id);
-            position.number = position.number.map(|number| number + 1);
-            hub.entry(entry);
+            if cursor.took(&entry.id) {
+                hub.entry(entry);
+            }
         }
-        if behind {
-            // What is trimmed away before it was read is gone.
+        if behind || cursor.is_overtaken() {
             let found = info(&mut connection, &stream.name).await?;
-            let lost = trimmed(position, &found);
+            let lost = cursor.trimmed(&found);
             if lost > 0 {
                 hub.inbox.lost(lost);
-                position.number = position.number.map(|number| number + lost);
             }
             tokio::task::yield_now().await;
         }
@@ -156,6 +224,22 @@ async fn within<T>(time: Duration, future: impl Future<Output = RedisResult<T>>)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_trimmed_away_in_front_of_a_reader_is_counted_when_it_has_the_rest() {
+        let info = |last: &str, added, len| Info { last: last.to_owned(), added: Some(added), len };
+        let mut cursor = Cursor::default();
+        assert_eq!(cursor.resume(&info("20-0", 20, 5)), 0);
+        // Of 21 to 29 three are kept, of which two are read at once.
+        assert!(cursor.took("27-0") && cursor.took("28-0") && !cursor.took("27-0"));
+        assert_eq!(cursor.trimmed(&info("29-0", 29, 3)), 4);
+        assert!(cursor.is_overtaken() && cursor.took("29-0"));
+        assert_eq!(cursor.trimmed(&info("29-0", 29, 3)), 2);
+        assert_eq!((cursor.is_overtaken(), cursor.after()), (false, "29-0"));
+        // Trimming behind the reader loses nothing.
+        assert!(cursor.took("30-0") && cursor.took("31-0"));
+        assert_eq!((cursor.trimmed(&info("31-0", 31, 2)), cursor.is_overtaken()), (0, false));
+    }
 
     #[test]
     fn a_reader_goes_on_where_it_was_and_counts_what_it_missed() {

@@ -14,7 +14,7 @@ import { io } from "socket.io-client";
 const rust = process.env.CLUSTER_NODE;
 export const PATIENCE = 30_000;
 const children = [];
-const folders = [];
+export const folders = [];
 
 /** Ends with this process, whatever happens. */
 export const start = (program, args, stdio = ["pipe", "pipe", "inherit"]) => {

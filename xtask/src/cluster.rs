@@ -1,5 +1,5 @@
 //! Mixed clusters: Node servers with their official adapters, and python-socketio's, beside ours, on brokers that the suite
-//! starts.
+//! starts; and ours behind real load balancers.
 //!
 //! A test is one operation in one direction through one adapter, `classic broadcast node>rust`; the table puts them side
 //! by side. A cell without a test counts as failed: nothing is left out.
@@ -20,12 +20,16 @@ pub(crate) fn run() -> Result<Count> {
     crate::install::npm("interop/cluster")?;
     crate::install::debian("redis-server", "redis-server")?;
     crate::install::debian_file("/usr/lib/postgresql", "postgresql")?;
+    crate::install::debian_file("/usr/sbin/nginx", "nginx-light")?;
+    crate::install::debian_file("/usr/sbin/haproxy", "haproxy")?;
     let postgres = executable(&["build", "-p", "socketio-postgres", "--example", "postgres_node"], "postgres_node")?;
     let node = executable(&["build", "-p", "socketio-redis", "--example", "cluster_node"], "cluster_node")?;
     let python = crate::install::venv("py5", "interop/python/py5.txt")?;
     let mut tests = Vec::new();
     let mut holes = 0;
-    for (suite, directions) in [("suite.mjs", DIRECTIONS[0]), ("python.mjs", DIRECTIONS[1])] {
+    for (suite, directions) in
+        [("suite.mjs", Some(DIRECTIONS[0])), ("python.mjs", Some(DIRECTIONS[1])), ("balancers.mjs", None)]
+    {
         let args = ["--test-force-exit", "--test-reporter=tap", suite];
         let job = Job::new("node").args(args).dir(&crate::root().join("interop/cluster")).env("CLUSTER_NODE", &node);
         let job = job.env("POSTGRES_NODE", &postgres).env("PYTHON", &python).env("NODE_TEST_CONTEXT", "");
@@ -35,9 +39,18 @@ pub(crate) fn run() -> Result<Count> {
             let from = outcome.lines.len().saturating_sub(40);
             found.push(broken(outcome.lines[from..].to_vec()));
         }
-        let (text, empty) = table(&found, directions);
-        print!("{text}");
-        holes += empty;
+        match directions {
+            Some(directions) => {
+                let (text, empty) = table(&found, directions);
+                print!("{text}");
+                holes += empty;
+            }
+            None => {
+                for test in &found {
+                    println!("{} {}", if test.passed { "ok  " } else { "FAIL" }, test.name);
+                }
+            }
+        }
         tests.append(&mut found);
     }
     for test in tests.iter().filter(|test| !test.passed) {

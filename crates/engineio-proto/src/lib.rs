@@ -11,6 +11,7 @@
 pub mod batch;
 pub mod client;
 pub mod cors;
+pub mod forward;
 pub mod frame;
 pub mod gate;
 pub mod jsonp;

@@ -7,7 +7,8 @@
 //! `client` for the client half, `client-tls` for `https` and `wss` there.
 //!
 //! Where to look: [`app`] for what an application implements, `service` for how a request is answered, `driver` for
-//! the life of a session, `door` for who is let in, `link` for how a WebSocket is read and written, `fanout` for how many are written at once.
+//! the life of a session, `door` for who is let in, `link` for how a WebSocket is read and written, `fanout` for how many are written at once,
+//! `forward` for requests that belong to another server of a cluster.
 
 pub mod app;
 mod body;
@@ -17,6 +18,7 @@ mod compress;
 mod door;
 mod driver;
 mod fanout;
+mod forward;
 mod guarded;
 mod handshake;
 #[cfg(feature = "tls")]
@@ -49,6 +51,7 @@ pub use engineio_proto::{
     ws::deflate::Options as DeflateOptions,
 };
 pub use fanout::Fanout;
+pub use forward::{Carrier, ForwardOptions, Forwarding, ServerTag};
 pub use handshake::Handshake;
 pub use listen::bind;
 pub use options::{Cookie, HookFuture, InvalidOption, Options};

@@ -14,7 +14,10 @@ use engineio_proto::{
 };
 use http::{Extensions, HeaderMap, Response};
 
-use crate::{Handshake, Hsts, RefusedRequest, RequireTls, SecurityLog, SessionBinding, door::ConnectionHook};
+use crate::{
+    Carrier, ForwardOptions, Handshake, Hsts, RefusedRequest, RequireTls, SecurityLog, SessionBinding,
+    door::ConnectionHook,
+};
 
 /// The future of an asynchronous hook.
 pub type HookFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -58,6 +61,7 @@ pub struct Options {
     pub(crate) on_connection_refused: Option<ConnectionHook>,
     pub(crate) peer_addr: Option<PeerHook>,
     pub(crate) security: SecurityLog,
+    pub(crate) forward: Option<(Arc<dyn Carrier>, ForwardOptions)>,
 }
 
 impl Default for Options {
@@ -92,6 +96,7 @@ impl Default for Options {
             on_connection_refused: None,
             peer_addr: None,
             security: SecurityLog::new(),
+            forward: None,
         }
     }
 }
@@ -225,7 +230,11 @@ impl Options {
             ("ping_interval", session.ping_interval),
             ("ping_timeout", session.ping_timeout),
             ("upgrade_timeout", session.upgrade_timeout),
-        ] {
+        ]
+        .into_iter()
+        .chain(self.forward.iter().flat_map(|(_, options)| {
+            [("heartbeat_interval", options.heartbeat_interval), ("heartbeat_timeout", options.heartbeat_timeout)]
+        })) {
             if value.is_zero() {
                 return Err(InvalidOption::Zero(name));
             }

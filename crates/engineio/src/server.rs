@@ -29,9 +29,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    Application, Cookie, EngineLayer, EngineService, Handshake, HookFuture, Hsts, InvalidOption, NotFound, Options,
-    RefusedConnection, RefusedRequest, RequireTls, SecurityLog, Session, SessionBinding, Stats, door::Door, security,
-    session::Shared, sid::Sid, stats::Counters,
+    Application, Carrier, Cookie, EngineLayer, EngineService, ForwardOptions, Handshake, HookFuture, Hsts,
+    InvalidOption, NotFound, Options, RefusedConnection, RefusedRequest, RequireTls, SecurityLog, Session,
+    SessionBinding, Stats, door::Door, forward::Forwarder, security, session::Shared, sid::Sid, stats::Counters,
 };
 
 /// Sessions are spread over this many tables, so that connects of many threads seldom meet.
@@ -69,6 +69,8 @@ pub(crate) struct Engine<A> {
     closing: AtomicBool,
     /// Places and counters, shared with connections that know nothing of applications.
     pub(crate) door: Arc<Door>,
+    /// What connects it with the other servers of a cluster.
+    pub(crate) forwarder: Option<Arc<Forwarder>>,
 }
 
 /// Sessions that began on polling, the oldest first.
@@ -93,12 +95,17 @@ impl<A: Application> Server<A> {
     /// What happened since the server was built.
     pub fn stats(&self) -> Stats {
         let (connections, handshakes, addresses) = self.engine.door.now();
+        let forwarder = self.engine.forwarder.as_ref();
+        let (forward_servers, forwarding, answering) = forwarder.map(|forwarder| forwarder.now()).unwrap_or_default();
         Stats {
             sessions: self.sessions(),
             pending: self.engine.pending.lock().sessions.len(),
             connections,
             handshakes,
             addresses,
+            forward_servers,
+            forwarding,
+            answering,
             ..self.engine.counters().read()
         }
     }
@@ -145,6 +152,7 @@ impl<A: Application> Server<A> {
     /// Dropping the future leaves the server refusing new sessions; the sessions go on closing by themselves.
     pub async fn close(&self, deadline: Duration) {
         self.engine.closing.store(true, Ordering::SeqCst);
+        self.engine.stop_forwarding();
         let until = Instant::now() + deadline;
         for session in self.engine.all() {
             Session(session).close(CloseReason::ForcedClose);
@@ -155,6 +163,7 @@ impl<A: Application> Server<A> {
         for session in self.engine.all() {
             Session(session).abort(CloseReason::ForcedClose);
         }
+        self.engine.leave_forwarding().await;
     }
 }
 
@@ -533,6 +542,14 @@ impl Builder {
         self
     }
 
+    /// Passes requests for sessions of other servers on to them: the servers of a cluster need no sticky sessions then. Ids of
+    /// sessions get eight characters more, which name the server. [`Server::forwarding`] takes what the carrier brings. Default:
+    /// none.
+    pub fn forward_over(mut self, carrier: Arc<dyn Carrier>, options: ForwardOptions) -> Self {
+        self.options.forward = Some((carrier, options));
+        self
+    }
+
     /// Where the peer's address is found when another HTTP server runs the service, for example
     /// `|extensions| extensions.get::<axum::extract::ConnectInfo<SocketAddr>>().map(|info| info.0)`.
     pub fn peer_addr(mut self, hook: impl Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static) -> Self {
@@ -557,6 +574,7 @@ impl Builder {
         let most = self.options.limits().max_handshakes;
         let gate = Gate::new(self.options.max_connections, most, self.options.addresses.clone());
         let door = Door::new(gate, self.options.on_connection_refused.clone(), self.options.security.clone());
+        let forward = self.options.forward.clone();
         let engine = Engine {
             app,
             options: self.options,
@@ -571,6 +589,7 @@ impl Builder {
             pending: Mutex::default(),
             closing: AtomicBool::new(false),
             door,
+            forwarder: forward.map(|(carrier, options)| Forwarder::new(carrier, options)),
         };
         Ok(Server { engine: Arc::new(engine) })
     }

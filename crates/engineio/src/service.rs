@@ -204,7 +204,7 @@ struct Answering {
 
 impl<A: Application> Engine<A> {
     /// Answers a request, and tells the hook of those that are refused.
-    async fn answer<B>(self: Arc<Self>, parts: Parts, body: B) -> Response<Bytes>
+    pub(crate) async fn answer<B>(self: Arc<Self>, parts: Parts, body: B) -> Response<Bytes>
     where
         B: Body + Send + 'static,
         B::Data: Send,
@@ -321,6 +321,7 @@ impl<A: Application> Engine<A> {
         let is_connect = upgrade::is_connect(&parts);
         let is_upgrade = is_connect || upgrade::is_upgrade(&parts.headers);
         let mut found = None;
+        let mut elsewhere = None;
         let accepted = verify(
             Facts {
                 // CONNECT with the protocol `websocket` is what GET with an upgrade is on HTTP/1.1.
@@ -332,7 +333,11 @@ impl<A: Application> Engine<A> {
             },
             &self.rules,
             |sid| {
-                let shared = self.find(sid)?;
+                let Some(shared) = self.find(sid) else {
+                    let forwarder = self.forwarder.as_ref().filter(|_| self.forwarded(&parts).is_none());
+                    elsewhere = forwarder.and_then(|forwarder| forwarder.owner_of(sid)).zip(Sid::parse(sid));
+                    return None;
+                };
                 if !self.is_bound(&shared.handshake, &parts) {
                     self.counters().binding_refused.add();
                     return None;
@@ -360,6 +365,11 @@ impl<A: Application> Engine<A> {
                 response.headers_mut().insert(ALLOW_HEADER, HeaderValue::from_static(ALLOW));
                 return response;
             }
+            Err(Rejection::Refused(Refusal::UnknownSid)) if let Some((owner, sid)) = elsewhere => {
+                drop(query);
+                // In a box of its own: other requests are not to carry its state.
+                return Box::pin(self.forward(owner, sid, parts, body, answering.headers)).await;
+            }
             Err(Rejection::Refused(refusal)) => {
                 let mut response = self.refuse(&parts, is_upgrade, &refusal, answering.headers);
                 if matches!(refusal, Refusal::Forbidden(_)) {
@@ -372,6 +382,10 @@ impl<A: Application> Engine<A> {
         answering.gzip =
             self.options.http_compression.and_then(|_| compress::negotiate(text(&parts.headers, ACCEPT_ENCODING)));
         match (accepted, found) {
+            (Accepted::Handshake { .. }, _) if self.forwarded(&parts).is_some() => {
+                // Whoever lets a client in is whom it has reached.
+                self.refuse(&parts, is_upgrade, &Refusal::UnknownSid, answering.headers)
+            }
             (Accepted::Handshake { revision, transport, b64, jsonp }, _) => {
                 answering.jsonp = jsonp;
                 self.open(parts, secure, revision, transport, b64, answering).await
@@ -406,6 +420,9 @@ impl<A: Application> Engine<A> {
 
     /// Whether the client used TLS: towards our own listener, or towards a trusted proxy that says so.
     pub(crate) fn is_secure(&self, parts: &Parts) -> bool {
+        if let Some(forwarded) = self.forwarded(parts) {
+            return forwarded.secure;
+        }
         let proxies = &self.options.trusted_proxies;
         let name = proxies.header_in_use().proto_name();
         if parts.headers.contains_key(name)
@@ -418,7 +435,10 @@ impl<A: Application> Engine<A> {
     }
 
     /// The address of the client, seen through trusted proxies.
-    fn client_ip(&self, parts: &Parts) -> Option<IpAddr> {
+    pub(crate) fn client_ip(&self, parts: &Parts) -> Option<IpAddr> {
+        if let Some(forwarded) = self.forwarded(parts) {
+            return forwarded.client;
+        }
         let proxies = &self.options.trusted_proxies;
         let peer = self.peer_of(parts)?.ip();
         Some(proxies.client(peer, values(&parts.headers, proxies.header_in_use().name())))
@@ -544,7 +564,7 @@ impl<A: Application> Engine<A> {
             return self.unavailable("no session can be opened now", "max_sessions");
         }
         self.header_hooks(&mut answering.headers, &handshake, true);
-        let sid = Sid::random();
+        let sid = Sid::random(self.forwarder.as_ref().map(|forwarder| forwarder.tag()));
         let open = OpenPacket {
             sid: sid.as_str().to_owned(),
             upgrades: self.rules.upgrades_from(transport),
@@ -815,7 +835,14 @@ impl<A: Application> Engine<A> {
         response
     }
 
-    fn unavailable(&self, why: &'static str, limit: &'static str) -> Response<Bytes> {
+    /// Another server has told its own hook of the refusal that this may be.
+    pub(crate) fn mark_told(&self, response: &mut Response<Bytes>) {
+        if self.options.on_refused.is_some() {
+            response.extensions_mut().insert(Told);
+        }
+    }
+
+    pub(crate) fn unavailable(&self, why: &'static str, limit: &'static str) -> Response<Bytes> {
         self.counters().refused.add();
         later(StatusCode::SERVICE_UNAVAILABLE, why, limit, RETRY)
     }
@@ -849,7 +876,10 @@ impl<A: Application> Engine<A> {
         }
     }
 
-    fn peer_of(&self, parts: &Parts) -> Option<SocketAddr> {
+    pub(crate) fn peer_of(&self, parts: &Parts) -> Option<SocketAddr> {
+        if let Some(forwarded) = self.forwarded(parts) {
+            return forwarded.peer;
+        }
         match &self.options.peer_addr {
             Some(hook) => hook(&parts.extensions),
             None => parts.extensions.get::<PeerAddr>().map(|peer| peer.0),
@@ -1059,7 +1089,7 @@ fn later(status: StatusCode, why: &'static str, limit: &'static str, retry_after
 }
 
 /// Says which limit made this the answer.
-fn limited(mut response: Response<Bytes>, limit: &'static str) -> Response<Bytes> {
+pub(crate) fn limited(mut response: Response<Bytes>, limit: &'static str) -> Response<Bytes> {
     response.extensions_mut().insert(Limit(limit));
     response
 }
@@ -1069,7 +1099,7 @@ fn wrong_host() -> Response<Bytes> {
 }
 
 /// The value of a header, if it is visible ASCII.
-fn text(headers: &HeaderMap, name: impl http::header::AsHeaderName) -> Option<&str> {
+pub(crate) fn text(headers: &HeaderMap, name: impl http::header::AsHeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
@@ -1093,7 +1123,7 @@ pub(crate) fn with_headers(mut response: Response<Bytes>, headers: HeaderMap) ->
     response
 }
 
-fn close_after(mut response: Response<Bytes>) -> Response<Bytes> {
+pub(crate) fn close_after(mut response: Response<Bytes>) -> Response<Bytes> {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }

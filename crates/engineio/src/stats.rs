@@ -24,6 +24,12 @@ macro_rules! counters {
             pub handshakes: usize,
             /// Addresses that are told apart now, with [`Builder::limit_addresses`](crate::Builder::limit_addresses).
             pub addresses: usize,
+            /// Other servers of the cluster that requests can be forwarded to, now.
+            pub forward_servers: usize,
+            /// Requests and WebSockets that other servers answer and carry for this one, now.
+            pub forwarding: usize,
+            /// Requests and WebSockets that this server answers and carries for others, now.
+            pub answering: usize,
             $($(#[$doc])* pub $name: u64,)*
         }
 
@@ -43,6 +49,9 @@ macro_rules! counters {
                     ("connections", self.connections as u64),
                     ("handshakes", self.handshakes as u64),
                     ("addresses", self.addresses as u64),
+                    ("forward_servers", self.forward_servers as u64),
+                    ("forwarding", self.forwarding as u64),
+                    ("answering", self.answering as u64),
                 ];
                 now.into_iter().chain([$((stringify!($name), self.$name),)*])
             }
@@ -100,6 +109,16 @@ counters! {
     upgrades,
     /// WebSockets that wanted to and failed, or took too long.
     upgrades_failed,
+    /// Requests for sessions of other servers that were passed on to them.
+    forwarded,
+    /// Requests for sessions of other servers that got no answer from there: out of reach, gone, or too many at once.
+    forwards_failed,
+    /// WebSockets of other servers' sessions that were carried through this server.
+    tunnels,
+    /// Requests for sessions of this server that other servers have passed on.
+    answered_for_others,
+    /// What came between servers and makes no sense, or is too much. It is ignored.
+    forward_foreign,
     /// Connections of the stand-alone listener that were closed at once because of a limit.
     connections_refused,
     /// Connections whose request head did not come in time.

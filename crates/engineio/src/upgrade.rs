@@ -25,6 +25,8 @@ use tokio::net::TcpStream;
 
 use crate::{
     Application, SecurityKind,
+    door::Line,
+    forward::Tunnelled,
     guarded::Guarded,
     link::{Io, SocketLink, Taken},
     security,
@@ -33,7 +35,7 @@ use crate::{
 };
 
 /// How long the HTTP server may take to hand over the stream after the 101.
-const HAND_OVER: Duration = Duration::from_secs(10);
+pub(crate) const HAND_OVER: Duration = Duration::from_secs(10);
 
 struct Table<'h>(&'h HeaderMap);
 
@@ -144,6 +146,11 @@ pub(crate) fn accept<A: Application>(
     }
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let (revision, b64) = (query.revision(), query.b64());
+    if let Some(stream) = parts.extensions.remove::<Tunnelled>().and_then(|tunnelled| tunnelled.take()) {
+        let link = link(Io::Other(Box::new(stream)), Vec::new(), None, &engine, revision, b64, compression);
+        then(engine, Some(link));
+        return response;
+    }
     let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         tracing::warn!("the HTTP server in front does not support upgrades");
         then(engine, None);
@@ -167,6 +174,19 @@ fn take<A: Application>(
     b64: bool,
     compression: Option<Agreement>,
 ) -> SocketLink {
+    let (io, leftover, line) = unwrap(upgraded);
+    link(io, leftover, line, engine, revision, b64, compression)
+}
+
+fn link<A: Application>(
+    io: Io,
+    leftover: Vec<u8>,
+    line: Option<Arc<Line>>,
+    engine: &Engine<A>,
+    revision: Revision,
+    b64: bool,
+    compression: Option<Agreement>,
+) -> SocketLink {
     let limits = engine.options.limits();
     let mut decoder = ws::Decoder::new(Role::Server, limits.max_payload, limits.max_fragments);
     let mut deflater = None;
@@ -174,7 +194,6 @@ fn take<A: Application>(
         decoder = decoder.with_deflate(agreement.inflater(Role::Server));
         deflater = agreement.deflater(Role::Server, options);
     }
-    let (io, leftover, line) = unwrap(upgraded);
     SocketLink::new(io, leftover, decoder, deflater, revision, b64, line)
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use socketio_adapter::cluster::wire::WireLimits;
 use socketio_adapter::cluster::{
-    BoxFuture, Bus, BusError, Emitter, Envelope, Health, Inbox, Membership, Message, Published, Publisher, ServerId,
-    Target,
+    BoxFuture, Bus, BusError, Direct, Emitter, Envelope, Health, Inbox, Membership, Message, Published, Publisher,
+    ServerId, Target,
 };
 use tokio::sync::{oneshot, watch};
 use tokio_postgres::Config;
@@ -185,6 +185,10 @@ impl Bus for PostgresBus {
         Ok(Published::Queued)
     }
 
+    fn direct(&self) -> Option<&dyn Direct> {
+        Some(self)
+    }
+
     fn settled(&self) -> BoxFuture<'static, ()> {
         let generation = self.shared().wanted.lock().generation;
         let mut status = self.shared().status.subscribe();
@@ -212,6 +216,33 @@ impl Bus for PostgresBus {
             drop(tokio::time::timeout(FLUSH, phase.wait_for(|phase| *phase == Phase::Closed)).await);
             shared.phase.send_replace(Phase::Closed);
         })
+    }
+}
+
+impl Direct for PostgresBus {
+    fn listen(&self, address: &str) {
+        let prefix = &self.shared().options.channel_prefix;
+        for address in [Some(address), None] {
+            match notice::direct_channel(prefix, address) {
+                // About no namespace.
+                Some(channel) => self.shared().change(|channels| {
+                    channels.insert(channel, "".into());
+                }),
+                None => tracing::warn!(prefix, "too long a prefix: requests are not forwarded to this server"),
+            }
+        }
+    }
+
+    fn send(&self, to: Option<&str>, bytes: Vec<u8>) -> Result<(), BusError> {
+        let shared = self.shared();
+        if *shared.phase.borrow() != Phase::Running {
+            return Err(BusError::Closed);
+        }
+        let Some(channel) = notice::direct_channel(&shared.options.channel_prefix, to) else {
+            return Err(BusError::Broker("the prefix is too long for a channel".to_owned()));
+        };
+        let body = notice::write_direct(bytes, shared.options.payload_threshold);
+        shared.outbox.push(Item { channel, body, done: None })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Notifications as bytes: names of channels, what fits into one, and what goes through the table. No I/O.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use socketio_adapter::cluster::wire::{self, Fields, Foreign, Form, WireLimits};
 use socketio_adapter::cluster::{Envelope, ServerId};
 use socketio_proto::EncodeError;
@@ -11,6 +13,35 @@ const CHANNEL_BYTES: usize = 63;
 pub(crate) fn channel(prefix: &str, namespace: &str) -> Option<String> {
     let name = format!("{prefix}#{namespace}");
     (name.len() <= CHANNEL_BYTES && !name.contains('\0')).then_some(name)
+}
+
+/// The channel of what is sent straight to the server at an address, or to all.
+pub(crate) fn direct_channel(prefix: &str, address: Option<&str>) -> Option<String> {
+    let name = format!("{prefix}-direct#{}", address.unwrap_or_default());
+    (name.len() <= CHANNEL_BYTES && !name.contains('\0')).then_some(name)
+}
+
+/// Bytes without a meaning here: as base64 if that has at most `threshold` bytes.
+pub(crate) fn write_direct(bytes: Vec<u8>, threshold: usize) -> Body {
+    if bytes.len().div_ceil(3) * 4 < threshold {
+        return Body::Plain(format!("={}", STANDARD.encode(bytes)));
+    }
+    Body::Attached { payload: bytes, head: "#".to_owned(), tail: "" }
+}
+
+/// What was sent straight to a server.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum DirectNotice {
+    Whole(Vec<u8>),
+    Row(i64),
+}
+
+pub(crate) fn read_direct(text: &str) -> Option<DirectNotice> {
+    match text.split_at_checked(1)? {
+        ("=", text) => STANDARD.decode(text).ok().map(DirectNotice::Whole),
+        ("#", id) => id.parse().ok().map(DirectNotice::Row),
+        _ => None,
+    }
 }
 
 /// A name as SQL writes it.

@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client, Connection, Error, NoTls, Notification, Statement};
 
 use crate::bus::{Phase, Shared};
-use crate::notice::{self, Body, Notice, quoted};
+use crate::notice::{self, Body, DirectNotice, Notice, quoted};
 use crate::outbox::Item;
 
 /// The first pause before another attempt, and the longest.
@@ -166,6 +166,9 @@ async fn take(
     inbox: &dyn Inbox,
 ) -> Result<(), Ended> {
     let Some(namespace) = shared.wanted.lock().channels.get(notification.channel()).cloned() else { return Ok(()) };
+    if namespace.is_empty() {
+        return take_direct(shared, notification, writer, inbox).await;
+    }
     let read = |bytes: &[u8]| notice::read(bytes, &namespace, me, &shared.limits);
     match read(notification.payload().as_bytes()) {
         Ok(Notice::Own) => {}
@@ -180,15 +183,37 @@ async fn take(
                 Err(why) => inbox.foreign(&why),
             },
             Ok(None) => inbox.foreign(&Foreign::Field("attachmentId")),
-            Err(error) => {
-                inbox.lost(1);
-                if !error.is_refusal() {
-                    return Err(error);
-                }
-                tracing::debug!(%error, "a row of the table cannot be read");
-            }
+            Err(error) => unread(inbox, error)?,
         },
     }
+    Ok(())
+}
+
+async fn take_direct(
+    shared: &Shared,
+    notification: &Notification,
+    writer: &Client,
+    inbox: &dyn Inbox,
+) -> Result<(), Ended> {
+    match notice::read_direct(notification.payload()) {
+        Some(DirectNotice::Whole(bytes)) => inbox.direct(&bytes),
+        Some(DirectNotice::Row(id)) => match row(shared, writer, id).await {
+            Ok(Some(bytes)) => inbox.direct(&bytes),
+            Ok(None) => inbox.foreign(&Foreign::Field("attachmentId")),
+            Err(error) => unread(inbox, error)?,
+        },
+        None => inbox.foreign(&Foreign::Malformed),
+    }
+    Ok(())
+}
+
+/// A row that cannot be read is a message that is lost.
+fn unread(inbox: &dyn Inbox, error: Ended) -> Result<(), Ended> {
+    inbox.lost(1);
+    if !error.is_refusal() {
+        return Err(error);
+    }
+    tracing::debug!(%error, "a row of the table cannot be read");
     Ok(())
 }
 

@@ -48,7 +48,8 @@ use redis::{IntoConnectionInfo, ProtocolVersion};
 use socketio_adapter::RoomName;
 use socketio_adapter::cluster::wire::{self, Foreign, WireLimits};
 use socketio_adapter::cluster::{
-    BoxFuture, Bus, BusError, Emitter, Envelope, Health, Inbox, Membership, Published, RequestId, ServerId, Target,
+    BoxFuture, Bus, BusError, Direct, Emitter, Envelope, Health, Inbox, Membership, Published, RequestId, ServerId,
+    Target,
 };
 
 use crate::link::{Address, Channel, Handler, Kind, Link, LinkOptions};
@@ -86,6 +87,9 @@ pub struct RedisBus {
     /// Servers in Python, as they were last counted.
     silent: Arc<AtomicUsize>,
 }
+
+/// What channels are about that are about no namespace, but lead from one server to another.
+pub(crate) const DIRECT: &str = "direct";
 
 /// What both protocols need to know.
 #[derive(Debug, Clone)]
@@ -309,6 +313,10 @@ impl Bus for RedisBus {
         Ok(Published::Queued)
     }
 
+    fn direct(&self) -> Option<&dyn Direct> {
+        Some(self)
+    }
+
     fn server_count(&self, namespace: &str) -> BoxFuture<'static, Result<usize, BusError>> {
         let Some(link) = self.link() else { return Box::pin(async { Err(BusError::Closed) }) };
         let words = link.words();
@@ -359,7 +367,33 @@ impl Bus for RedisBus {
     }
 }
 
+impl Direct for RedisBus {
+    fn listen(&self, address: &str) {
+        self.with(|link, words| link.subscribe(words.direct_channels(address)));
+    }
+
+    fn send(&self, to: Option<&str>, bytes: Vec<u8>) -> Result<(), BusError> {
+        let Some(link) = self.link() else { return Err(BusError::Closed) };
+        let words = link.words();
+        link.publish(words.dialect == Dialect::Sharded, words.direct_channel(to), bytes)
+    }
+}
+
 impl Words {
+    /// Where servers send each other what is no message, each at an address of its own or all.
+    pub(crate) fn direct_channel(&self, address: Option<&str>) -> String {
+        let all = format!("{}-direct#", self.prefix);
+        address.map_or(all.clone(), |address| format!("{all}{address}#"))
+    }
+
+    /// What the server at an address listens to. These channels are about no namespace.
+    pub(crate) fn direct_channels(&self, address: &str) -> Vec<Channel> {
+        let kind = if self.dialect == Dialect::Sharded { Kind::Sharded } else { Kind::Plain };
+        [Some(address), None]
+            .map(|address| Channel { kind, name: self.direct_channel(address), namespace: DIRECT.into() })
+            .into()
+    }
+
     /// Where broadcasts for a namespace go, or what only ours tell each other.
     pub(crate) fn main_channel(&self, namespace: &str) -> String {
         match self.dialect {
@@ -461,6 +495,9 @@ struct Post {
 
 impl Handler for Post {
     fn message(&self, namespace: &Arc<str>, channel: &[u8], bytes: &[u8]) {
+        if **namespace == *DIRECT {
+            return self.inbox.direct(bytes);
+        }
         let decoded = match self.words.dialect {
             Dialect::Classic => classic::decode(&self.words, &*self.inbox, namespace, channel, bytes),
             Dialect::Python if channel == self.words.python_channel().as_bytes() => python::decode(&self.words, bytes),

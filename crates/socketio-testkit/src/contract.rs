@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use socketio::testing::{self, TestClient, TestServer};
 use socketio::{AckError, Bus, Bytes, Data, Health, Namespace, NamespaceHandle, RoomName, Socket, SocketIo, State};
 
-use crate::eventually;
+use crate::{Endpoint, Http, Message, WebSocket, eventually};
 
 /// A broker that the tests start.
 pub trait Broker: Send + Sync {
@@ -488,6 +488,76 @@ pub mod clauses {
         }
     }
 
+    /// Requests of a session reach it on any server, whole, and so does its WebSocket.
+    pub async fn requests_reach_their_session_on_any_server(broker: impl Broker) {
+        let nodes = Nodes::on(&broker).await;
+        let mut listening = tokio::task::JoinSet::new();
+        let mut endpoints = Vec::new();
+        for server in &nodes.servers {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            endpoints.push(Endpoint::new(listener.local_addr().expect("it is bound")));
+            let io = server.io().clone();
+            listening.spawn(async move { io.serve(listener).await });
+        }
+        let http = async |no: usize| Http::connect(endpoints[no].addr, None).await.expect("the server accepts");
+        let open = http(0).await.get(&endpoints[0].target("polling", None)).await.expect("an answer");
+        let sid = open.text().split('"').nth(3).expect("a session id").to_owned();
+        // The servers may have yet to hear of each other's forwarding.
+        for no in [1, 2] {
+            let target = endpoints[no].target("polling", Some(&sid));
+            let until = tokio::time::Instant::now() + PATIENCE;
+            let body = if no == 1 { "40" } else { "40/other," };
+            loop {
+                let answer = http(no).await.post(&target, body).await.expect("an answer");
+                if answer.status == 200 {
+                    break;
+                }
+                assert!(tokio::time::Instant::now() < until, "{answer:?}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        let poll = async |no: usize| {
+            let answer = http(no).await.get(&endpoints[no].target("polling", Some(&sid))).await.expect("an answer");
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.text().to_owned()
+        };
+        let mut joined = String::new();
+        while !(joined.contains("40{") && joined.contains("40/other,{")) {
+            joined.push_str(&poll(2).await);
+        }
+        let sockets = nodes.io(0).of("/").local().sockets();
+        let [socket] = &sockets[..] else { panic!("{} sockets", sockets.len()) };
+        // More than fits into a notification of any database, and more than any window.
+        for size in [0, 5_000, 300_000] {
+            let text = "ä".repeat(size);
+            let answer = socket.emit_with_ack::<String>("ask", &text);
+            let asked = poll(1).await;
+            let id: String = asked.chars().skip(2).take_while(char::is_ascii_digit).collect();
+            assert!(asked == format!("42{id}[\"ask\",\"{text}\"]"), "{size}");
+            let body = format!("43{id}[\"{text}\"]");
+            let posted = http(2).await.post(&endpoints[2].target("polling", Some(&sid)), &body).await;
+            assert_eq!(posted.expect("an answer").status, 200);
+            assert!(answer.await.expect("it was answered") == text, "{size}");
+        }
+        let mut candidate = WebSocket::open(&endpoints[1], Some(&sid)).await.expect("a WebSocket");
+        candidate.queue_text("2probe");
+        assert_eq!(candidate.next().await.expect("it is open"), Some(Message::Text("3probe".to_owned())));
+        candidate.queue_text("5");
+        candidate.flush().await.expect("written");
+        for size in [0, 5_000, 300_000] {
+            let text = "ä".repeat(size);
+            let answer = socket.emit_with_ack::<String>("ask", &text);
+            let asked = candidate.next().await.expect("it is open");
+            let Some(Message::Text(asked)) = asked else { panic!("no question") };
+            let id: String = asked.chars().skip(2).take_while(char::is_ascii_digit).collect();
+            assert!(asked == format!("42{id}[\"ask\",\"{text}\"]"), "{size}");
+            candidate.queue_text(&format!("43{id}[\"{text}\"]"));
+            candidate.flush().await.expect("written");
+            assert!(answer.await.expect("it was answered") == text, "{size}");
+        }
+        assert_eq!(nodes.io(1).engine_stats().tunnels, 1);
+    }
+
     fn sorted(words: &str) -> String {
         let mut words: Vec<_> = words.split(' ').collect();
         words.sort_unstable();
@@ -516,6 +586,7 @@ macro_rules! adapter_contract {
             a_server_that_closes_is_not_waited_for
             junk_is_ignored
             many_questions_at_once_are_kept_apart
+            requests_reach_their_session_on_any_server
         }
     };
     ($broker:path => $($clause:ident)*) => {$(

@@ -43,6 +43,7 @@ pub struct Builder {
     cleanup: bool,
     adapter: Option<Arc<dyn Bus>>,
     cluster_options: ClusterOptions,
+    forward_requests: bool,
     trusted_proxies: TrustedProxies,
     on_new_namespace: Option<NamespaceHook>,
     recovery: Option<RecoveryOptions>,
@@ -104,6 +105,7 @@ impl Builder {
             cleanup: true,
             adapter: None,
             cluster_options: ClusterOptions::default(),
+            forward_requests: true,
             trusted_proxies: TrustedProxies::default(),
             on_new_namespace: None,
             recovery: None,
@@ -199,6 +201,16 @@ impl Builder {
     /// `heartbeatTimeout` of the adapters.
     pub fn cluster_options(mut self, options: ClusterOptions) -> Self {
         self.cluster_options = options;
+        self
+    }
+
+    /// Whether requests that have reached another server of the cluster than the one that has their session are passed on to it,
+    /// over the [`adapter`](Self::adapter): polls, POSTs and upgrades to WebSocket, which then goes through both servers. So no
+    /// balancer needs to be sticky. Node has this in a package of its own, `@socket.io/cluster-engine`.
+    ///
+    /// Default: `true`; it does nothing without an adapter. All servers of a cluster should have the same.
+    pub fn forward_requests(mut self, forward: bool) -> Self {
+        self.forward_requests = forward;
         self
     }
 
@@ -444,6 +456,7 @@ impl Builder {
             cleanup,
             adapter,
             cluster_options,
+            forward_requests,
             on_fault,
             on_refused,
             trusted_proxies,
@@ -472,6 +485,10 @@ impl Builder {
             Some(_) if tokio::runtime::Handle::try_current().is_err() => return Err(BuildError::NoRuntime),
             Some(bus) => Some(Cluster::start(bus, cluster_options)),
             None => None,
+        };
+        let engine = match &cluster {
+            Some(cluster) if forward_requests => cluster.carries(engine),
+            _ => engine,
         };
         let env = Arc::new(Env {
             parser,

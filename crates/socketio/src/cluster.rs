@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
+use engineio::{ForwardOptions, Forwarding, ServerTag};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
@@ -22,6 +23,7 @@ use socketio_proto::{EncodeError, OwnedArgs, Spread, Value, is_reserved_event, t
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::env::Env;
+use crate::hub::App;
 use crate::nsp::Nsp;
 use crate::{EmitError, NamespaceHandle, Operators, RemoteSocket, Socket, SocketIo};
 
@@ -43,6 +45,10 @@ pub(crate) struct Cluster {
     parts: RwLock<HashMap<Arc<str>, Weak<Part>>>,
     env: OnceLock<Weak<Env>>,
     io: OnceLock<Weak<crate::hub::Hub>>,
+    /// Where requests go that other servers forward.
+    forwarding: OnceLock<Forwarding<App>>,
+    /// Guards what it was told of the broker last.
+    forwarding_up: Mutex<bool>,
     /// Deadlines may have changed.
     changed: Notify,
     answering: Arc<Semaphore>,
@@ -75,6 +81,8 @@ impl Cluster {
             parts: RwLock::default(),
             env: OnceLock::new(),
             io: OnceLock::new(),
+            forwarding: OnceLock::new(),
+            forwarding_up: Mutex::new(false),
             changed: Notify::new(),
             answering: Arc::new(Semaphore::new(ANSWERING)),
         });
@@ -94,6 +102,37 @@ impl Cluster {
 
     pub(crate) fn bus(&self) -> &Arc<dyn Bus> {
         &self.bus
+    }
+
+    /// Requests that belong to other servers reach them over the bus, if it can do that.
+    pub(crate) fn carries(&self, engine: engineio::Builder) -> engineio::Builder {
+        if self.bus.direct().is_none() {
+            return engine;
+        }
+        let mut options = ForwardOptions::default();
+        options.heartbeat_interval = self.options.heartbeat_interval;
+        options.heartbeat_timeout = self.options.heartbeat_timeout;
+        engine.forward_over(Arc::new(Lines(Arc::clone(&self.bus))), options)
+    }
+
+    /// Requests of other servers are answered from now on.
+    pub(crate) fn forwards(&self, forwarding: Forwarding<App>) {
+        let (Some(tag), Some(direct)) = (forwarding.tag(), self.bus.direct()) else { return };
+        forwarding.start();
+        if self.forwarding.set(forwarding).is_ok() {
+            direct.listen(tag.as_str());
+            self.tell_forwarding();
+        }
+    }
+
+    /// Tells the forwarding whether the broker is there, when that has changed.
+    fn tell_forwarding(&self) {
+        let Some(forwarding) = self.forwarding.get() else { return };
+        let mut told = self.forwarding_up.lock();
+        let up = self.bus.health() == Health::Up;
+        if std::mem::replace(&mut *told, up) != up {
+            forwarding.health(up);
+        }
     }
 
     /// A namespace takes part from now on.
@@ -149,6 +188,16 @@ impl Cluster {
     }
 }
 
+/// What requests that have reached the wrong server take.
+struct Lines(Arc<dyn Bus>);
+
+impl engineio::Carrier for Lines {
+    fn send(&self, to: Option<ServerTag>, bytes: Vec<u8>) -> bool {
+        let to = to.as_ref().map(ServerTag::as_str);
+        self.0.direct().is_some_and(|direct| direct.send(to, bytes).is_ok())
+    }
+}
+
 /// The server's letter box. Weak, because the bus holds it and the server the bus.
 struct Post(Weak<Cluster>);
 
@@ -159,6 +208,14 @@ impl Inbox for Post {
         // Namespaces that others have and we do not are nothing unusual.
         if let Some(part) = cluster.part(&envelope.namespace) {
             part.turn(|state, now| state.machine.received(now, envelope));
+        }
+    }
+
+    fn direct(&self, bytes: &[u8]) {
+        if let Some(cluster) = self.0.upgrade()
+            && let Some(forwarding) = cluster.forwarding.get()
+        {
+            forwarding.received(bytes);
         }
     }
 
@@ -178,6 +235,7 @@ impl Inbox for Post {
 
     fn health(&self, health: Health) {
         let Some(cluster) = self.0.upgrade() else { return };
+        cluster.tell_forwarding();
         match health {
             Health::Up => {
                 tracing::info!("the broker is connected");

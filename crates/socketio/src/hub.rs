@@ -116,6 +116,9 @@ impl SocketIo {
             cluster.runs(&hub);
         }
         let engine = Arc::new(Engine(engine.build(App { hub: Arc::clone(&hub) })?));
+        if let (Some(cluster), Some(forwarding)) = (&hub.env.cluster, engine.0.forwarding()) {
+            cluster.forwards(forwarding);
+        }
         // Nobody else has seen the hub yet, so this is the first and only value.
         let _ = hub.engine.set(Arc::downgrade(&engine));
         Ok(Self { hub, engine: Some(engine) })

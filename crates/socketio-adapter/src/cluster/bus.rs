@@ -85,6 +85,11 @@ pub trait Bus: Send + Sync + fmt::Debug + 'static {
     /// Writes what is buffered, as far as the broker takes it within a second, and ends.
     fn close(&self) -> BoxFuture<'static, ()>;
 
+    /// Straight ways from one server to another, if this bus has them. Requests that have reached the wrong server take them.
+    fn direct(&self) -> Option<&dyn Direct> {
+        None
+    }
+
     /// Where sessions are kept that can be taken up on any server, if this bus can replay.
     fn sessions(&self) -> Option<&dyn Sessions> {
         None
@@ -160,10 +165,32 @@ pub enum BusError {
     Broker(String),
 }
 
+/// Bytes from one server to another, whatever they say. Part of a [`Bus`].
+///
+/// They come to [`Inbox::direct`] in the order in which one server has sent them to one other. Like messages they may be lost
+/// when the broker goes away, and wait in the same bounded buffer before.
+pub trait Direct: Send + Sync {
+    /// Hears what is sent to this address (ASCII, at most 32 bytes), and what is sent to all, from now on. Called once, after
+    /// [`Bus::start`].
+    fn listen(&self, address: &str);
+
+    /// Sends bytes to the server that listens at an address; `None`: to all that listen. Those may come back to the sender.
+    /// Nobody may be there. Must not block.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`].
+    fn send(&self, to: Option<&str>, bytes: Vec<u8>) -> Result<(), BusError>;
+}
+
 /// Takes what comes in from the bus. Nothing here blocks.
 pub trait Inbox: Send + Sync {
     /// A message of another server, or one of this server that came back. `offset` is its place in a replayable bus.
     fn received(&self, envelope: Envelope, offset: Option<Arc<str>>);
+
+    /// Another server, or whoever can publish, has sent this straight to this server, or to all.
+    fn direct(&self, bytes: &[u8]) {
+        let _ = bytes;
+    }
 
     /// Something was published that is no message of this protocol. It is counted, nothing else.
     fn foreign(&self, why: &Foreign);

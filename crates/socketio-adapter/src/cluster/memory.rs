@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::wire::{self, WireLimits};
-use super::{BoxFuture, Bus, BusError, Envelope, Health, Inbox, Membership, Published, ServerId, Target};
+use super::{BoxFuture, Bus, BusError, Direct, Envelope, Health, Inbox, Membership, Published, ServerId, Target};
 
 /// A broker that servers of the same process share. Cheap to clone.
 ///
@@ -34,12 +34,12 @@ struct Server {
     id: ServerId,
     inbox: Arc<dyn Inbox>,
     namespaces: BTreeSet<String>,
+    address: Option<String>,
 }
 
-struct Parcel {
-    to: Option<ServerId>,
-    namespace: Arc<str>,
-    bytes: Vec<u8>,
+enum Parcel {
+    Message { to: Option<ServerId>, namespace: Arc<str>, bytes: Vec<u8> },
+    Direct { to: Option<String>, bytes: Vec<u8> },
 }
 
 impl MemoryBroker {
@@ -69,7 +69,12 @@ impl MemoryBroker {
 
     /// Publishes bytes of somebody who is no server.
     pub fn publish(&self, namespace: &str, bytes: Vec<u8>) {
-        self.0.deliver(Parcel { to: None, namespace: namespace.into(), bytes });
+        self.0.deliver(Parcel::Message { to: None, namespace: namespace.into(), bytes });
+    }
+
+    /// Sends bytes of somebody who is no server straight to all servers.
+    pub fn send(&self, bytes: Vec<u8>) {
+        self.0.deliver(Parcel::Direct { to: None, bytes });
     }
 }
 
@@ -89,16 +94,24 @@ impl Broker {
             return;
         }
         state.delivering = true;
-        while let Some(Parcel { to, namespace, bytes }) = state.queue.pop_front() {
-            let hears = |server: &&Server| {
-                server.namespaces.contains(&*namespace) && to.as_ref().is_none_or(|to| *to == server.id)
+        while let Some(parcel) = state.queue.pop_front() {
+            let hears = |server: &&Server| match &parcel {
+                Parcel::Message { to, namespace, .. } => {
+                    server.namespaces.contains(&**namespace) && to.as_ref().is_none_or(|to| *to == server.id)
+                }
+                Parcel::Direct { to, .. } => {
+                    server.address.as_ref().is_some_and(|address| to.as_ref().is_none_or(|to| to == address))
+                }
             };
             let inboxes: Vec<_> = state.servers.iter().filter(hears).map(|server| Arc::clone(&server.inbox)).collect();
             drop(state);
             for inbox in inboxes {
-                match wire::decode(&bytes, &self.limits) {
-                    Ok(envelope) => inbox.received(envelope, None),
-                    Err(why) => inbox.foreign(&why),
+                match &parcel {
+                    Parcel::Message { bytes, .. } => match wire::decode(bytes, &self.limits) {
+                        Ok(envelope) => inbox.received(envelope, None),
+                        Err(why) => inbox.foreign(&why),
+                    },
+                    Parcel::Direct { bytes, .. } => inbox.direct(bytes),
                 }
             }
             state = self.state();
@@ -128,7 +141,8 @@ impl Bus for MemoryBus {
     }
 
     fn start(&self, id: ServerId, inbox: Arc<dyn Inbox>) {
-        let server = Server { number: self.number, id, inbox: Arc::clone(&inbox), namespaces: BTreeSet::new() };
+        let (inbox_of_server, namespaces) = (Arc::clone(&inbox), BTreeSet::new());
+        let server = Server { number: self.number, id, inbox: inbox_of_server, namespaces, address: None };
         self.broker.state().servers.push(server);
         inbox.health(self.health());
     }
@@ -151,7 +165,7 @@ impl Bus for MemoryBus {
             Target::Asker(to) => to,
             Target::Everybody => None,
         };
-        self.broker.deliver(Parcel { to, namespace: envelope.namespace, bytes });
+        self.broker.deliver(Parcel::Message { to, namespace: envelope.namespace, bytes });
         Ok(Published::Queued)
     }
 
@@ -162,6 +176,10 @@ impl Bus for MemoryBus {
         Box::pin(async move { if down { Err(BusError::Broker("the broker is down".to_owned())) } else { Ok(count) } })
     }
 
+    fn direct(&self) -> Option<&dyn Direct> {
+        Some(self)
+    }
+
     fn health(&self) -> Health {
         if self.broker.state().down { Health::Down } else { Health::Up }
     }
@@ -169,6 +187,17 @@ impl Bus for MemoryBus {
     fn close(&self) -> BoxFuture<'static, ()> {
         self.broker.state().servers.retain(|server| server.number != self.number);
         Box::pin(async {})
+    }
+}
+
+impl Direct for MemoryBus {
+    fn listen(&self, address: &str) {
+        self.server(|server| server.address = Some(address.to_owned()));
+    }
+
+    fn send(&self, to: Option<&str>, bytes: Vec<u8>) -> Result<(), BusError> {
+        self.broker.deliver(Parcel::Direct { to: to.map(str::to_owned), bytes });
+        Ok(())
     }
 }
 

@@ -19,7 +19,8 @@
 //!    Messages with [`Message::only_room`] may go to a channel of that room, answers ([`Target::Asker`]) to a channel of one server.
 //! 4. What comes in is decoded and handed to [`Inbox::received`], in order; what is not understood goes to
 //!    [`Inbox::foreign`]. Nothing that comes in may stop the task.
-//! 5. A bus that keeps what was published implements [`Sessions`] too, returns [`Published::At`] and hands offsets to the inbox.
+//! 5. A bus that can address one server implements [`Direct`]: then clients need not come back to the server that they began with.
+//! 6. A bus that keeps what was published implements [`Sessions`] too, returns [`Published::At`] and hands offsets to the inbox.
 //!
 //! Then instantiate the contract suite of the testkit for it. [`MemoryBroker`] is the smallest example.
 
@@ -31,7 +32,7 @@ mod message;
 pub mod wire;
 
 pub use bus::{
-    BoxFuture, Bus, BusError, Health, Inbox, Membership, MissedEvent, Published, RestoredSession, Sessions,
+    BoxFuture, Bus, BusError, Direct, Health, Inbox, Membership, MissedEvent, Published, RestoredSession, Sessions,
     StoredSession, Target,
 };
 pub use emitter::{Emitter, Publisher};

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use socketio::{Bus, Bytes, Data, EventName, Namespace, NamespaceHandle, Operators, Socket, SocketIo, State, Value};
+use socketio::{
+    Bus, Bytes, Cookie, Data, EventName, Namespace, NamespaceHandle, Operators, Socket, SocketIo, State, Value,
+};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 
@@ -20,13 +22,15 @@ pub(crate) async fn run(bus: impl Bus, name: String) -> Result<(), Box<dyn std::
         .on("shout", async |socket: Socket, Data(text): Data<String>| {
             socket.broadcast().emit("shouted", text);
         })
+        .on("echo", async |Data(value): Data<Value>| value)
         .on_server_event("tell", async |nsp: NamespaceHandle, State(name): State<String>, Data(text): Data<Value>| {
             nsp.broadcast().local().emit("told", (text, name));
         })
         .on_server_event("ask", async |State(name): State<String>, _: EventName, Data(text): Data<Value>| {
             json!({"from": name, "text": serde_json::Value::from(text)})
         });
-    let io = SocketIo::builder().adapter(bus).namespace(root).build()?;
+    // For a balancer that learns the cookies of applications.
+    let io = SocketIo::builder().adapter(bus).cookie(Cookie::default()).namespace(root).build()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", json!({"port": listener.local_addr()?.port()}));
     let serving = io.clone();
@@ -37,7 +41,7 @@ pub(crate) async fn run(bus: impl Bus, name: String) -> Result<(), Box<dyn std::
         let io = io.clone();
         // Questions may take their time; what is only sent is sent in order.
         match command["op"].as_str() {
-            Some("ask" | "fetch" | "askServers" | "remote" | "count" | "stats") => {
+            Some("ask" | "fetch" | "askServers" | "remote" | "count" | "stats" | "forwarding") => {
                 tokio::spawn(async move { answer(&command, question(&io, &command).await) });
             }
             _ => answer(&command, order(&io, &command)),
@@ -123,6 +127,11 @@ async fn question(io: &SocketIo, command: &Json) -> Result<Json, String> {
             Ok(json!({"refused": stats.cluster_refused, "foreign": stats.cluster_foreign}))
         }
         "count" => Ok(json!(io.of("/").server_count().await.map_err(|error| error.to_string())?)),
+        "forwarding" => {
+            let stats = io.engine_stats();
+            let [servers, requests, tunnels] = [stats.forward_servers as u64, stats.forwarded, stats.tunnels];
+            Ok(json!({"servers": servers, "requests": requests, "tunnels": tunnels}))
+        }
         "ask" => {
             let (name, args) = event(command);
             if let Some(count) = command["count"].as_u64() {

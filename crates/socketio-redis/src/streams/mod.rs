@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use redis::{Cmd, Value as Reply, cmd};
 use socketio_adapter::cluster::wire::{self, Form, WireLimits};
 use socketio_adapter::cluster::{
-    BoxFuture, Bus, BusError, Emitter, Envelope, Health, Inbox, Membership, Message, MissedEvent, Published,
+    BoxFuture, Bus, BusError, Direct, Emitter, Envelope, Health, Inbox, Membership, Message, MissedEvent, Published,
     RestoredSession, ServerId, Sessions, StoredSession, Target,
 };
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ use tokio::task::AbortHandle;
 use self::entry::{Entry, order};
 use crate::link::{Address, Channel, Handler, Kind, Link, LinkOptions};
 use crate::writer::{Writer, answered};
-use crate::{AddressError, Dialect, SubscriptionMode, Words, emitter};
+use crate::{AddressError, DIRECT, Dialect, SubscriptionMode, Words, emitter};
 
 /// The most entries that are looked through for one client that comes back.
 const REPLAY_ENTRIES: usize = 50_000;
@@ -230,6 +230,10 @@ impl Bus for RedisStreamsBus {
         Ok(Published::Queued)
     }
 
+    fn direct(&self) -> Option<&dyn Direct> {
+        Some(self)
+    }
+
     fn server_count(&self, namespace: &str) -> BoxFuture<'static, Result<usize, BusError>> {
         let Some(running) = self.running() else { return Box::pin(async { Err(BusError::Closed) }) };
         let mut command = cmd("PUBSUB");
@@ -264,6 +268,19 @@ impl Bus for RedisStreamsBus {
 
     fn sessions(&self) -> Option<&dyn Sessions> {
         Some(self)
+    }
+}
+
+impl Direct for RedisStreamsBus {
+    fn listen(&self, address: &str) {
+        if let Some(running) = self.running() {
+            running.link.subscribe(running.words.direct_channels(address));
+        }
+    }
+
+    fn send(&self, to: Option<&str>, bytes: Vec<u8>) -> Result<(), BusError> {
+        let Some(running) = self.running() else { return Err(BusError::Closed) };
+        running.link.publish(false, running.words.direct_channel(to), bytes)
     }
 }
 
@@ -419,6 +436,9 @@ struct Listener(Arc<Hub>);
 
 impl Handler for Listener {
     fn message(&self, namespace: &Arc<str>, _: &[u8], bytes: &[u8]) {
+        if **namespace == *DIRECT {
+            return self.0.inbox.direct(bytes);
+        }
         match wire::decode(bytes, &self.0.limits) {
             Ok(envelope) if envelope.namespace != *namespace => self.0.inbox.foreign(&wire::Foreign::Field("nsp")),
             Ok(envelope) => self.0.inbox.received(envelope, None),

@@ -1,0 +1,199 @@
+// Three of our servers on one Redis behind real balancers, and the stock client. Without stickiness every request may reach
+// another server: nginx in turn. With it: nginx and HAProxy by a cookie of
+// their own, HAProxy by that of the session. The configurations
+// are the ones that docs/load-balancers.md shows.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { io } from "socket.io-client";
+import { Node, folders, freePort, start, startRedis, until } from "./world.mjs";
+
+const docs = readFileSync(new URL("../../docs/load-balancers.md", import.meta.url), "utf8");
+
+/** The block of the documentation with this name in its first line, for our servers and ports. */
+const configuration = (name, port, nodes) => {
+  const block = [...docs.matchAll(/```\w+\n(# (\S+)[^]*?)```/g)].find((match) => match[2] === `${name}:`);
+  assert.ok(block, `docs/load-balancers.md has no ${name}`);
+  let text = block[1];
+  ["10.0.0.1:3000", "10.0.0.2:3000", "10.0.0.3:3000"].forEach((server, at) => {
+    assert.ok(text.includes(server), `${name} has no ${server}`);
+    text = text.replaceAll(server, `127.0.0.1:${nodes[at].port}`);
+  });
+  // The port that clients come to.
+  assert.match(text, /(listen|bind) \S*\b80\b/, name);
+  return text.replace(/listen 80;/, `listen 127.0.0.1:${port};`).replace(/bind :80\b/, `bind 127.0.0.1:${port}`);
+};
+
+const answers = (port) =>
+  new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    socket.once("connect", () => socket.destroy());
+  });
+
+/** Starts a balancer; somebody else may take the port in between, then another one is tried. */
+const balance = async (name, nodes) => {
+  for (let attempt = 0; attempt < 20; attempt++) {
+    const port = await freePort();
+    const dir = mkdtempSync(join(tmpdir(), "sio-balancer-"));
+    folders.push(dir);
+    const text = configuration(name, port, nodes);
+    let child;
+    if (name.startsWith("nginx")) {
+      const temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((what) => `${what}_temp_path ${dir}/${what};`);
+      writeFileSync(
+        join(dir, "nginx.conf"),
+        // Its worker has to write where we may.
+        `${process.getuid() === 0 ? "user root;" : ""} daemon off; worker_processes 1; pid ${dir}/pid; error_log stderr crit;
+         events {} http { access_log off; ${temp.join(" ")} ${text} }`,
+      );
+      child = start("/usr/sbin/nginx", ["-p", dir, "-e", "stderr", "-c", join(dir, "nginx.conf")], ["ignore", "ignore", "inherit"]);
+    } else {
+      const path = join(dir, "haproxy.cfg");
+      writeFileSync(path, text);
+      child = start("/usr/sbin/haproxy", ["-db", "-q", "-f", path], ["ignore", "ignore", "inherit"]);
+    }
+    child.once("exit", () => (child.gone = true));
+    const up = await until(`${name} listens`, async () => child.gone || (await answers(port)));
+    if (up && !child.gone) return { port, child };
+    child.kill("SIGKILL");
+  }
+  throw new Error(`${name} does not start`);
+};
+
+/** Keeps the cookies of one client, as a browser does. */
+const client = (port, options = {}) => {
+  const socket = io(`http://127.0.0.1:${port}`, { forceNew: true, withCredentials: true, reconnection: false, ...options });
+  socket.got = [];
+  socket.onAny((event, ...args) => socket.got.push([event, ...args]));
+  return socket;
+};
+
+const connected = async (socket) => {
+  await until("the client is connected", () => socket.connected || socket.failed);
+  assert.equal(socket.failed, undefined);
+};
+
+const next = (socket, name) =>
+  until(`the client gets ${name}`, () => {
+    const at = socket.got.findIndex(([event]) => event === name);
+    return at < 0 ? undefined : socket.got.splice(at, 1)[0];
+  });
+
+for (const [name, adapter] of [
+  ["nginx-in-turn.conf", "classic"],
+  ["nginx-in-turn.conf", "sharded"],
+  ["nginx-in-turn.conf", "streams"],
+  ["nginx-sticky.conf", "classic"],
+  ["haproxy-sticky.cfg", "classic"],
+  ["haproxy-session.cfg", "classic"],
+]) {
+  const inTurn = name.includes("in-turn");
+  const title = `${name} ${adapter}`;
+  let broker;
+  let nodes;
+  let balancer;
+
+  before(async () => {
+    broker = await startRedis();
+    nodes = ["r1", "r2", "r3"].map((which) => new Node("rust", which, adapter, broker.url));
+    await Promise.all(nodes.map((node) => node.ready));
+    for (const node of nodes) {
+      await until("all know all", async () => {
+        return (await node.tell("count")) === 3 && (await node.tell("forwarding")).servers === 2;
+      });
+    }
+    balancer = await balance(name, nodes);
+  });
+
+  after(() => {
+    for (const child of [...(nodes ?? []).map((node) => node.child), broker?.child, balancer?.child]) child?.kill("SIGKILL");
+  });
+
+  const forwarded = async () => {
+    const stats = await Promise.all(nodes.map((node) => node.tell("forwarding")));
+    return stats.reduce((sum, each) => ({ requests: sum.requests + each.requests, tunnels: sum.tunnels + each.tunnels }), {
+      requests: 0,
+      tunnels: 0,
+    });
+  };
+
+  /** How many sockets there are on all servers. */
+  const people = async () => {
+    const local = await Promise.all(nodes.map((node) => node.tell("fetch", { flags: { local: true } })));
+    return local.flat().length;
+  };
+
+  const use = async (sockets) => {
+    await Promise.all(sockets.map(connected));
+    // From each client to all others, text and binary, in order.
+    for (const [at, socket] of sockets.entries()) {
+      for (let n = 0; n < 5; n++) socket.emit("shout", `${at}-${n}`);
+      const others = sockets.filter((other) => other !== socket);
+      for (const other of others) {
+        for (let n = 0; n < 5; n++) assert.deepEqual(await next(other, "shouted"), ["shouted", `${at}-${n}`]);
+      }
+    }
+    const bytes = Buffer.alloc(200_000, "é");
+    for (const socket of sockets) {
+      assert.ok(bytes.equals(Buffer.from(await socket.timeout(30_000).emitWithAck("echo", bytes))));
+    }
+  };
+
+  for (const [way, transports] of [
+    ["polling", ["polling"]],
+    ["websocket", ["websocket"]],
+    ["upgrade", ["polling", "websocket"]],
+  ]) {
+    test(`${title} ${way}`, { timeout: 120_000 }, async (context) => {
+      await until("those before have gone", async () => (await people()) === 0);
+      const before = await forwarded();
+      const sockets = Array.from({ length: 6 }, () => client(balancer.port, { transports }));
+      context.after(() => sockets.forEach((socket) => socket.disconnect()));
+      for (const socket of sockets) socket.once("connect_error", (error) => (socket.failed = error));
+      await use(sockets);
+      if (way === "upgrade") {
+        for (const socket of sockets) {
+          await until("it has moved to a WebSocket", () => socket.io.engine.transport.name === "websocket");
+        }
+        await use(sockets);
+      }
+      assert.ok(sockets.every((socket) => socket.connected));
+      const now = await forwarded();
+      const [requests, tunnels] = [now.requests - before.requests, now.tunnels - before.tunnels];
+      if (!inTurn) assert.deepEqual([requests, tunnels], [0, 0]);
+      else if (way === "websocket") assert.equal(tunnels, 0);
+      else assert.ok(requests > 0, `${requests} requests were forwarded`);
+      if (inTurn && way === "upgrade") assert.ok(tunnels > 0, `${tunnels} WebSockets went through another server`);
+      for (const socket of sockets) socket.disconnect();
+      await until("all are gone", async () => (await people()) === 0);
+    });
+  }
+
+  if (inTurn && adapter === "classic") {
+    test(`${title} a server that dies`, { timeout: 120_000 }, async (context) => {
+      const options = { reconnection: true, reconnectionDelayMax: 500 };
+      const upgraded = Array.from({ length: 4 }, () => client(balancer.port, options));
+      const polling = Array.from({ length: 4 }, () => client(balancer.port, { ...options, transports: ["polling"] }));
+      const sockets = [...upgraded, ...polling];
+      context.after(() => sockets.forEach((socket) => socket.disconnect()));
+      await Promise.all(sockets.map(connected));
+      // A client whose candidate breaks at the wrong moment polls no more until its ping timeout, whatever the server.
+      for (const socket of upgraded) {
+        await until("it has moved to a WebSocket", () => socket.io.engine.transport.name === "websocket");
+      }
+      const victim = nodes.pop();
+      victim.child.kill("SIGKILL");
+      await once(victim.child, "exit");
+      // Whoever was on it, or went through it, comes back to one of the others.
+      for (const socket of sockets) {
+        await until("everybody is answered", () => socket.timeout(500).emitWithAck("echo", 1).catch(() => undefined));
+      }
+    });
+  }
+}

@@ -473,7 +473,7 @@ impl World {
                 assert_eq!(self.session.transport(), Transport::WebSocket);
                 self.hasty = false;
             }
-            Output::CloseLink(Link::Candidate) => {
+            Output::CloseLink(Link::Candidate) | Output::RefuseCandidate(_) => {
                 assert!(std::mem::take(&mut self.candidate));
             }
             Output::CloseLink(Link::Socket) => {

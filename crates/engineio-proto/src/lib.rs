@@ -15,6 +15,7 @@ pub mod forward;
 pub mod frame;
 pub mod gate;
 pub mod jsonp;
+pub mod lengths;
 pub mod limits;
 pub mod open;
 pub mod origin;

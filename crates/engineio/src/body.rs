@@ -1,6 +1,9 @@
 //! Bodies: what we answer with, and how a posted one is read.
 
 use std::{
+    any::Any,
+    error::Error,
+    io,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -62,7 +65,10 @@ impl<B: Body<Data = Bytes>> Body for EngineBody<B> {
 pub(crate) enum BodyError {
     TooLarge,
     TooSlow,
+    /// The connection was lost.
     Broken,
+    /// It breaks the rules of HTTP, a chunk without a size for example.
+    Malformed,
 }
 
 /// After this time a body must have come with at least [`LEAST_RATE`].
@@ -70,10 +76,17 @@ const RATE_GRACE: Duration = Duration::from_secs(5);
 /// Bytes per second.
 const LEAST_RATE: u64 = 1024;
 
+/// Whether it was the body itself, by the word of hyper; other servers do not say.
+fn is_malformed(error: &dyn Any) -> bool {
+    let cause = error.downcast_ref::<hyper::Error>().and_then(Error::source);
+    let kind = cause.and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
+}
+
 /// Reads a body of at most `limit` bytes within `timeout`, at no less than 1 KiB/s after the first 5 s.
 pub(crate) async fn read_body<B>(body: B, limit: usize, timeout: Duration) -> Result<Bytes, BodyError>
 where
-    B: Body,
+    B: Body + 'static,
 {
     if body.size_hint().lower() > limit as u64 {
         return Err(BodyError::TooLarge);
@@ -88,6 +101,7 @@ where
         let frame = match tokio::time::timeout_at(due, body.frame()).await {
             Err(_) => return Err(BodyError::TooSlow),
             Ok(None) => break,
+            Ok(Some(Err(error))) if is_malformed(&error) => return Err(BodyError::Malformed),
             Ok(Some(Err(_))) => return Err(BodyError::Broken),
             Ok(Some(Ok(frame))) => frame,
         };

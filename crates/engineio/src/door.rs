@@ -27,8 +27,8 @@ pub(crate) type ConnectionHook = Arc<dyn Fn(&RefusedConnection) + Send + Sync>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RefusedConnection {
-    /// Why: the name of the limit that was reached, such as `connections_per_address`, `connection_rate`, `header_timeout` or
-    /// `write_timeout`, or one of `tls_failed`, `tls_timeout`, `bad_head` and `http2_preface`.
+    /// Why: the name of the limit that was reached, such as `connections_per_address`, `connection_rate`, `header_timeout`,
+    /// `max_header_bytes` (or `max_headers`) or `write_timeout`, or one of `tls_failed`, `tls_timeout`, `bad_head` and `http2_preface`.
     pub reason: &'static str,
     /// The address of the TCP peer.
     pub remote_addr: Option<SocketAddr>,
@@ -134,6 +134,8 @@ impl Line {
                 return;
             }
             (&counters.header_timeouts, "header_timeout")
+        } else if error.is_parse_too_large() {
+            (&counters.large_heads, "max_header_bytes")
         } else if error.is_parse() {
             (&counters.bad_heads, "bad_head")
         } else {

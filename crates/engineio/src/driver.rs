@@ -30,6 +30,7 @@ use crate::{
     Session,
     app::{Application, Connection},
     link::{SocketLink, with_scratch},
+    security,
     server::Engine,
     session::{PollAnswer, PostResult},
 };
@@ -209,6 +210,7 @@ impl<A: Application> Driver<A> {
         let revision = session.revision();
         let patience = self.engine.machine.limits.message_timeout;
         let counters = self.engine.counters();
+        let mut too_fast = false;
         let end = with_scratch(|scratch| {
             read_frames(cx, now, socket, scratch, patience, |cx, event| {
                 let (packet, len) = match event {
@@ -223,6 +225,7 @@ impl<A: Application> Driver<A> {
                 }
                 if paused {
                     counters.rate_delays.add();
+                    too_fast |= core.machine.first_pause();
                 }
                 let Some(packet) = packet else { return if paused { Flow::Pause } else { Flow::Next } };
                 match packet {
@@ -243,6 +246,9 @@ impl<A: Application> Driver<A> {
                 if connection.ready() && !paused { Flow::Next } else { Flow::Pause }
             })
         });
+        if too_fast {
+            self.engine.tell_of(session, Some(security::TOO_FAST));
+        }
         // A message may also have been refused before it was read.
         self.blocked = !connection.ready();
         if matches!(end, ReadEnd::Idle) && !self.blocked {
@@ -292,6 +298,9 @@ impl<A: Application> Driver<A> {
             ReadEnd::Budget | ReadEnd::Blocked => true,
             ReadEnd::Gone | ReadEnd::Broken(_) => {
                 session.0.lock().machine.on_candidate_gone();
+                if let ReadEnd::Broken(reason) = end {
+                    self.engine.tell_of(session, security::of_close(reason));
+                }
                 self.engine.counters().upgrades_failed.add();
                 if let Some(link) = self.candidate.take() {
                     self.leave(*link, now);
@@ -336,12 +345,17 @@ impl<A: Application> Driver<A> {
                         Data::Text(text) => text.len(),
                         Data::Binary(data) => data.len(),
                     };
-                    if core.machine.on_traffic(std_now, len) && core.machine.is_open() {
+                    let too_fast = core.machine.on_traffic(std_now, len) && core.machine.is_open();
+                    if too_fast {
                         self.engine.counters().rate_delays.add();
                     }
+                    let tell = too_fast && core.machine.first_pause();
                     let data = core.machine.on_packet(std_now, packet);
                     let ended = core.machine.is_over().then(|| core.machine.close_reason()).flatten();
                     drop(core);
+                    if tell {
+                        self.engine.tell_of(session, Some(security::TOO_FAST));
+                    }
                     match &data {
                         Some(Data::Text(text)) => connection.message(cx, Message::Text(text)),
                         Some(Data::Binary(data)) => connection.message(cx, Message::Binary(data)),
@@ -415,7 +429,7 @@ impl<A: Application> Driver<A> {
 
     fn drain_machine(&mut self, now: Instant) -> bool {
         let mut again = false;
-        let mut ended = None;
+        let (mut ended, mut refused) = (None, None);
         let shared = self.session.0.clone();
         let mut core = shared.lock();
         core.output = false;
@@ -447,6 +461,14 @@ impl<A: Application> Driver<A> {
                     core.tidy();
                     again = true;
                 }
+                Output::RefuseCandidate(why) => {
+                    refused = Some(why);
+                    self.engine.counters().upgrades_failed.add();
+                    if let Some(mut link) = self.candidate.take() {
+                        link.close(None, "");
+                        self.leave(*link, now);
+                    }
+                }
                 Output::CloseLink(Link::Candidate) => {
                     self.engine.counters().upgrades_failed.add();
                     if let Some(mut link) = self.candidate.take() {
@@ -462,6 +484,12 @@ impl<A: Application> Driver<A> {
                 }
                 Output::Closed(reason) => ended = Some(reason),
             }
+        }
+        if let Some(why) = refused {
+            drop(core);
+            // Hooks may use the session.
+            self.engine.tell_of(&self.session, Some(security::of_candidate(why)));
+            core = shared.lock();
         }
         if let Some(reason) = ended {
             core.wake_requests();

@@ -1,6 +1,7 @@
 //! A stream on which a write that makes no progress ends the connection.
 //!
-//! hyper has deadlines for reading a request but none for a peer that does not read its answer.
+//! hyper has deadlines for reading a request but none for a peer that does not read its answer. And of two lengths of a
+//! request it drops one in silence: the bytes are looked at on their way to it.
 
 use std::{
     future::Future,
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use engineio_proto::lengths::Lengths;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
@@ -28,19 +30,22 @@ pub(crate) struct Guarded<S> {
     line: Option<Arc<Line>>,
     /// Nothing was read yet.
     is_new: bool,
+    /// Finds requests with two lengths; `None` where requests are no text.
+    lengths: Option<Lengths>,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Guarded<S> {
     pub(crate) fn new(stream: S, timeout: Duration, line: Option<Arc<Line>>) -> Self {
-        Self { stream, timeout, line, is_new: true, stalled: None }
+        Self { stream, timeout, line, is_new: true, lengths: Some(Lengths::new()), stalled: None }
     }
 
     /// For a connection on which HTTP/2 has been agreed on.
     #[cfg(feature = "tls")]
     pub(crate) fn http2(mut self) -> Self {
         self.is_new = false;
+        self.lengths = None;
         self
     }
 
@@ -50,8 +55,17 @@ impl<S> Guarded<S> {
     }
 
     /// Looks at what has come. HTTP/2 that nobody has agreed on gets the answer to an unknown version, where hyper would
-    /// close the connection without a word.
+    /// close the connection without a word. The second length of a request becomes no header at all, which hyper refuses
+    /// with 400 and the end of the connection.
     fn look_at(&mut self, read: &mut [u8]) {
+        if let Some(lengths) = &mut self.lengths
+            && let Some(colon) = lengths.find(read)
+        {
+            self.lengths = None;
+            if let Some(colon) = read.get_mut(colon) {
+                *colon = 0;
+            }
+        }
         let Some(line) = self.line.as_ref().filter(|_| !read.is_empty()) else { return };
         line.set_heard(true);
         if std::mem::take(&mut self.is_new) && read.starts_with(PREFACE) {

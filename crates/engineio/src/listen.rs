@@ -5,11 +5,13 @@ use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, t
 use bytes::Bytes;
 use http::{
     HeaderValue, Request, Response, StatusCode, Version,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+    header::{CONNECTION, HOST},
+    request::Parts,
 };
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs},
@@ -17,8 +19,8 @@ use tokio::{
 use tower_service::Service;
 
 use crate::{
-    Application, EngineBody, EngineService, Limits, NotFound, PeerAddr, PeerCertificate, Secure, Server, door::Line,
-    guarded::Guarded, service::empty,
+    Application, EngineBody, EngineService, Limits, NotFound, PeerAddr, PeerCertificate, Secure, SecurityKind, Server,
+    door::Line, guarded::Guarded, server::Engine, service::empty,
 };
 #[cfg(feature = "tls")]
 use crate::{Tls, http2};
@@ -181,6 +183,11 @@ impl<A: Application> Server<A> {
         F: Future<Output = ()> + Send + 'static,
     {
         let server = self.clone();
+        if let Some(timeout) = self.options().tcp_timeout
+            && let Err(error) = give_up_after(&listener, timeout)
+        {
+            tracing::warn!(%error, "the system does not take the timeout of TCP");
+        }
         let mut accepting = tokio::task::JoinSet::new();
         accepting.spawn(async move { server.accept_each(&listener, serve).await });
         match accepting.join_next().await {
@@ -222,6 +229,19 @@ impl<A: Application> Server<A> {
             tokio::spawn(serve(stream, line, self.options().limits().clone()));
         }
     }
+}
+
+/// Has the system give up connections of this listener whose peers' machines no longer answer.
+fn give_up_after(listener: &TcpListener, timeout: Duration) -> io::Result<()> {
+    let timeout = timeout.max(Duration::from_secs(1));
+    let socket = SockRef::from(listener);
+    let probes = TcpKeepalive::new().with_time((timeout / 2).max(Duration::from_secs(1)));
+    #[cfg(not(target_os = "openbsd"))]
+    let probes = probes.with_interval((timeout / 4).max(Duration::from_secs(1)));
+    socket.set_tcp_keepalive(&probes)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(timeout))?;
+    Ok(())
 }
 
 /// How the requests of a connection came.
@@ -301,14 +321,14 @@ where
         let engine = service.engine.clone();
         if !engine.protects() {
             return match refused {
-                Some(status) => Ok(own(empty(status))),
+                Some(refused) => Ok(own(refused.answer(&engine, &request.into_parts().0))),
                 None => service.call(request).await,
             };
         }
         let (parts, body) = request.into_parts();
         let secure = engine.is_secure(&parts);
         let mut response = match refused {
-            Some(status) => own(empty(status)),
+            Some(refused) => own(refused.answer(&engine, &parts)),
             // What is ours is turned to TLS in the service, which tells the hook.
             None => match (!engine.path.matches(parts.uri.path())).then(|| engine.turn_to_tls(&parts)).flatten() {
                 Some(response) => own(response),
@@ -320,19 +340,39 @@ where
     }
 }
 
-/// Requests that two servers in a row could read differently, and that hyper lets pass (RFC 9112 §6.1, §3.2).
-fn refuse_ambiguous<B>(request: &Request<B>) -> Option<StatusCode> {
+/// Requests that two servers in a row could read differently, and that hyper lets pass (RFC 9112 §3.2). Those with two
+/// lengths do not come so far: see [`Guarded`].
+fn refuse_ambiguous<B>(request: &Request<B>) -> Option<Ambiguous> {
     let headers = request.headers();
-    let both = headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING);
     let hosts = headers.get_all(HOST).iter().count();
     let no_host = request.version() == Version::HTTP_11 && hosts == 0;
-    if both || no_host || hosts > 1 {
-        return Some(StatusCode::BAD_REQUEST);
+    if no_host || hosts > 1 {
+        return Some(Ambiguous::Host);
     }
     // An absolute target names its authority itself; it must be the one of the Host header.
     let target = request.uri().authority()?;
     let host = headers.get(HOST)?.to_str().ok()?;
-    (!target.as_str().eq_ignore_ascii_case(host)).then_some(StatusCode::MISDIRECTED_REQUEST)
+    (!target.as_str().eq_ignore_ascii_case(host)).then_some(Ambiguous::Target)
+}
+
+/// What could be read differently.
+#[derive(Debug, Clone, Copy)]
+enum Ambiguous {
+    /// There is no `Host`, or more than one.
+    Host,
+    /// The target names another host.
+    Target,
+}
+
+impl Ambiguous {
+    fn answer<A: Application>(self, engine: &Engine<A>, parts: &Parts) -> Response<Bytes> {
+        let (status, kind, reason) = match self {
+            Self::Host => (StatusCode::BAD_REQUEST, SecurityKind::RequestRefused, "host_header"),
+            Self::Target => (StatusCode::MISDIRECTED_REQUEST, SecurityKind::OriginRefused, "host"),
+        };
+        engine.tell_refused(parts, kind, reason);
+        empty(status)
+    }
 }
 
 /// Whether an error of `accept` concerns only the connection that was to be accepted.
@@ -341,4 +381,24 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
     )
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_has_the_timeouts_of_its_listener() {
+        for (timeout, want) in [(60_000, (60_000, 30, 15)), (200, (1_000, 1, 1))] {
+            let listener = bind("127.0.0.1:0").await.unwrap();
+            give_up_after(&listener, Duration::from_millis(timeout)).unwrap();
+            let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (accepted, _) = listener.accept().await.unwrap();
+            let socket = SockRef::from(&accepted);
+            assert!(socket.keepalive().unwrap());
+            let user = socket.tcp_user_timeout().unwrap().unwrap_or_default().as_millis();
+            let (idle, interval) = (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap());
+            assert_eq!((user, idle.as_secs(), interval.as_secs()), want);
+        }
+    }
 }

@@ -21,7 +21,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use engineio_proto::{request::Refusal, session::CloseReason};
+use engineio_proto::{
+    request::Refusal,
+    session::{CloseReason, UPGRADE_TIMEOUT},
+};
 use http::{Response, StatusCode};
 use parking_lot::RwLock;
 use tokio::sync::broadcast;
@@ -396,6 +399,17 @@ pub(crate) fn of_refusal(refusal: &Refusal) -> (SecurityKind, &'static str) {
     (SecurityKind::RequestRefused, reason)
 }
 
+/// What is to be told of a client that sends faster than it may, and is only read more slowly.
+pub(crate) const TOO_FAST: (SecurityKind, &str) = (SecurityKind::RateLimited, "traffic");
+
+/// What is to be told of a WebSocket that came to carry a session and was let go.
+pub(crate) fn of_candidate(why: &'static str) -> (SecurityKind, &'static str) {
+    match why {
+        UPGRADE_TIMEOUT => (SecurityKind::LimitReached, "upgrade_timeout"),
+        why => (SecurityKind::Violation, why),
+    }
+}
+
 /// What is to be told of the end of a session that the application did not bring about; nothing of the ordinary ends.
 pub(crate) fn of_close(reason: CloseReason) -> Option<(SecurityKind, &'static str)> {
     let what = match reason {
@@ -404,11 +418,13 @@ pub(crate) fn of_close(reason: CloseReason) -> Option<(SecurityKind, &'static st
         _ => return None,
     };
     let limit = match what {
-        "rate limit" => return Some((SecurityKind::RateLimited, "traffic")),
+        "rate limit" => return Some(TOO_FAST),
         "slow consumer" => "slow_consumer",
         "write timeout" => "write_timeout",
         "a message took too long" => "message_timeout",
         "the body came too slowly" => "body_timeout",
+        "message is too big" => "max_payload",
+        "too many fragments" => "max_fragments",
         "no request after the handshake" => "first_activity_timeout",
         "too many sessions without a second request" => "max_pending_sessions",
         // The client went away, or the fault is the server's own.

@@ -30,8 +30,9 @@ use tokio::time::Instant;
 
 use crate::{
     Application, Carrier, Cookie, EngineLayer, EngineService, ForwardOptions, Handshake, HookFuture, Hsts,
-    InvalidOption, NotFound, Options, RefusedConnection, RefusedRequest, RequireTls, SecurityLog, Session,
-    SessionBinding, Stats, door::Door, forward::Forwarder, security, session::Shared, sid::Sid, stats::Counters,
+    InvalidOption, NotFound, Options, RefusedConnection, RefusedRequest, RequireTls, SecurityKind, SecurityLog,
+    Session, SessionBinding, Stats, door::Door, forward::Forwarder, security, session::Shared, sid::Sid,
+    stats::Counters,
 };
 
 /// Sessions are spread over this many tables, so that connects of many threads seldom meet.
@@ -273,12 +274,17 @@ impl<A: Application> Engine<A> {
             }
             _ => {}
         }
-        if !session.0.lock().ended_by_application
-            && let Some((kind, what)) = security::of_close(reason)
-        {
-            self.options.security.report(kind, what, |event| event.session(session));
+        if !session.0.lock().ended_by_application {
+            self.tell_of(session, security::of_close(reason));
         }
         tracing::debug!(session = ?session.0.sid, %reason, description = reason.description(), "session closed");
+    }
+
+    /// Tells of something that a session has done, if there is something to tell.
+    pub(crate) fn tell_of(&self, session: &Session, what: Option<(SecurityKind, &'static str)>) {
+        if let Some((kind, reason)) = what {
+            self.options.security.report(kind, reason, |event| event.session(session));
+        }
     }
 
     fn all(&self) -> Vec<Arc<Shared>> {
@@ -331,6 +337,18 @@ impl Builder {
     /// The most TCP connections of the stand-alone listener, WebSockets included; more are closed at once. Default: 1,000,000.
     pub fn max_connections(mut self, most: usize) -> Self {
         self.options.max_connections = most;
+        self
+    }
+
+    /// After how long the system gives up a connection of the stand-alone listener whose peer's machine no longer answers:
+    /// bytes that it does not acknowledge (`TCP_USER_TIMEOUT`, on Linux), what a connection that is closed still has to send
+    /// included, and silence, which is broken by probes (`SO_KEEPALIVE`) after half the time. At least a second; `None` leaves
+    /// it to the system, where it takes a quarter of an hour and more. Default: 60 s.
+    ///
+    /// Sessions end by their own deadlines, and sooner; this is for what the system keeps of them, and for other services of
+    /// the listener. The options are those of the listening socket: Linux, the BSDs and macOS hand them on to connections.
+    pub fn tcp_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.options.tcp_timeout = timeout.into();
         self
     }
 

@@ -250,6 +250,14 @@ impl<A: Application> Engine<A> {
         response
     }
 
+    /// Tells of a request that the listener refuses by itself.
+    pub(crate) fn tell_refused(&self, parts: &Parts, kind: SecurityKind, reason: &'static str) {
+        self.counters().refused.add();
+        self.options.security.report(kind, reason, |event| {
+            event.address(self.client_ip(parts).or_else(|| Some(self.peer_of(parts)?.ip())))
+        });
+    }
+
     /// Whether the listener has anything to add to answers that are not ours.
     pub(crate) fn protects(&self) -> bool {
         self.options.security_headers || self.options.hsts.is_some() || self.options.require_tls.is_some()
@@ -650,7 +658,7 @@ impl<A: Application> Engine<A> {
         }
     }
 
-    async fn post<B: Body>(
+    async fn post<B: Body + 'static>(
         &self,
         shared: &Arc<Shared>,
         parts: Parts,
@@ -694,8 +702,11 @@ impl<A: Application> Engine<A> {
                 let response = with_headers(empty(StatusCode::REQUEST_TIMEOUT), answering.headers);
                 return limited(close_after(response), "body_timeout");
             }
-            Err(BodyError::Broken) => {
-                guard.failed(CloseReason::TransportError("data request connection closed prematurely"));
+            Err(broken) => {
+                guard.failed(CloseReason::TransportError(match broken {
+                    BodyError::Malformed => "malformed body",
+                    _ => "data request connection closed prematurely",
+                }));
                 return close_after(with_headers(empty(StatusCode::BAD_REQUEST), answering.headers));
             }
         };

@@ -123,8 +123,10 @@ counters! {
     connections_refused,
     /// Connections whose request head did not come in time.
     header_timeouts,
-    /// Connections that did not speak HTTP, or with too large a head.
+    /// Connections that did not speak HTTP, or gave a request two lengths.
     bad_heads,
+    /// Connections whose request head was too large, or had too many headers.
+    large_heads,
     /// Connections that spoke HTTP/2 where only HTTP/1.1 is spoken.
     http2_prefaces,
     /// Connections whose peer did not read what was written, WebSockets included.

@@ -12,12 +12,12 @@ use std::{
 
 use common::{Recorder, Seen, frame};
 use engineio::{
-    NotFound, Server, Tls, Transport,
+    NotFound, Server, SessionBinding, Tls, Transport,
     client::{Client, ClientEvent, ClientOptions, ClientTls, ConnectError, Proxy},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
-    RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
@@ -27,7 +27,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// A server whose certificate is for this name, and the certificate as PEM.
 async fn serve(name: &str) -> (u16, String) {
@@ -154,6 +154,71 @@ async fn a_server_that_wants_a_certificate_gets_the_clients() {
     let (certificate, _) = signed_by(&ours, "ann");
     let (_, another) = signed_by(&ours, "ann");
     assert!(with((certificate, another)).is_err(), "the key of another certificate");
+}
+
+#[tokio::test]
+async fn a_session_that_is_bound_to_a_certificate_is_unknown_to_those_who_show_another() {
+    let ours = authority();
+    let (certificate, key) = signed_by(&ours, "localhost");
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&ours.pem())), Arc::clone(&provider));
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("the defaults")
+        .with_client_cert_verifier(verifier.allow_unauthenticated().build().expect("a verifier"))
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM")],
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM"),
+        )
+        .expect("a good certificate");
+    let bound = SessionBinding::new().certificate();
+    let builder = Server::<Recorder>::builder().session_binding(bound).poll_hold(Some(Duration::ZERO));
+    let server = builder.build(Recorder(Arc::new(Seen::default()))).expect("good options");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let serving = server.clone();
+    tokio::spawn(async move { serving.serve_tls(listener, NotFound, Tls::from_config(config)).await });
+
+    let (ann, eve) = (signed_by(&ours, "ann"), signed_by(&ours, "eve"));
+    let root = roots(&ours.pem());
+    let ask = async |shown: Option<&(String, String)>, query: &str| {
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("the defaults")
+            .with_root_certificates(root.clone());
+        let config = match shown {
+            Some((certificate, key)) => config
+                .with_client_auth_cert(
+                    vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM")],
+                    PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM"),
+                )
+                .expect("a good certificate"),
+            None => config.with_no_client_auth(),
+        };
+        let name = "localhost".try_into().expect("a name");
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("it is trusted");
+        let head = format!(
+            "GET /engine.io/?EIO=4&transport=polling{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("it reads");
+        let mut answer = Vec::new();
+        // Not everybody says goodbye.
+        let _ = timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await.expect("in time");
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    for (opened_by, others) in [(Some(&ann), [Some(&eve), None]), (None, [Some(&ann), Some(&eve)])] {
+        let open = ask(opened_by, "").await;
+        let sid = open.split("\"sid\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect(&open);
+        let with_sid = format!("&sid={sid}");
+        for other in others {
+            let refused = ask(other, &with_sid).await;
+            assert!(refused.ends_with(r#"{"code":1,"message":"Session ID unknown"}"#), "{refused}");
+        }
+        let welcome = ask(opened_by, &with_sid).await;
+        assert!(welcome.starts_with("HTTP/1.1 200 "), "{welcome}");
+    }
+    assert_eq!(server.stats().binding_refused, 4);
 }
 
 /// The platform's roots are read once, and from where the environment says; so a process of its own is the client.

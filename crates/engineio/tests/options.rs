@@ -315,7 +315,8 @@ async fn a_peer_that_does_not_read_its_poll_answer_is_cut_off() {
     let server = Server::<Recorder>::builder().limits(limits).build(Recorder(seen.clone())).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let serving = tokio::spawn(async move { server.serve(listener, engineio::NotFound).await });
+    let listening = server.clone();
+    let serving = tokio::spawn(async move { listening.serve(listener, engineio::NotFound).await });
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(b"GET /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
     let mut open = Vec::new();
@@ -330,7 +331,12 @@ async fn a_peer_that_does_not_read_its_poll_answer_is_cut_off() {
     let sid = sid_of(&String::from_utf8_lossy(&open));
     let request = format!("GET /engine.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: h\r\n\r\n");
     client.write_all(request.as_bytes()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let given_up = async {
+        while server.stats().stalled_writes == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), given_up).await.expect("the server gives up");
     let mut rest = Vec::new();
     let end = client.read_to_end(&mut rest).await;
     assert!(rest.len() < SIZE, "{} bytes and then {end:?}", rest.len());

@@ -517,6 +517,24 @@ async fn connections_that_say_nothing_useful_are_counted_by_what_they_did() {
 }
 
 #[tokio::test]
+async fn h19_a_request_of_two_lengths_ends_the_connection_and_is_counted() {
+    let world = listening(|builder| builder).await;
+    let mut client = world.connect().await;
+    client
+        .raw(
+            b"GET /x HTTP/1.1\r\nHost: h\r\n\r\nPOST /y HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\
+              Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /internal HTTP/1.1\r\nHost: h\r\n\r\n",
+        )
+        .await;
+    assert_eq!((client.answer().await.status, client.answer().await.status), (404, 400));
+    let mut rest = Vec::new();
+    tokio::time::timeout(PATIENCE, client.stream.read_to_end(&mut rest)).await.unwrap().ok();
+    assert!(client.buffer.is_empty() && rest.is_empty(), "{rest:?}");
+    world.until_open(0).await;
+    assert_eq!((world.refused(), world.server.stats().bad_heads), (vec!["bad_head"], 1));
+}
+
+#[tokio::test]
 async fn e12_a_client_that_does_not_read_its_answers_is_let_go() {
     let mut limits = Limits::default();
     limits.write_timeout = Duration::from_millis(300);

@@ -309,6 +309,12 @@ impl Builder {
         self.engine(|engine| engine.poll_hold(longest))
     }
 
+    /// After how long the system gives up a TCP connection of the stand-alone listener whose peer's machine no longer answers;
+    /// `None` leaves it to the system. Default: 60 s. See [`engineio::Builder::tcp_timeout`].
+    pub fn tcp_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.engine(|engine| engine.tcp_timeout(timeout))
+    }
+
     /// The most TCP connections of the stand-alone listener, WebSockets included. Default: 1,000,000.
     pub fn max_connections(self, most: usize) -> Self {
         self.engine(|engine| engine.max_connections(most))

@@ -115,6 +115,8 @@ struct Traffic {
     meter: Meter,
     /// It is not read until then.
     paused: Option<Instant>,
+    /// [`Session::first_pause`] has told of it.
+    told: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,8 +173,12 @@ enum Stage {
     Probed,
     /// The upgrade packet came while a POST was still being read; that POST is delivered first.
     Finishing,
-    Failed,
+    /// For this reason.
+    Failed(&'static str),
 }
+
+/// Why a candidate is given up that asks for nothing.
+pub const UPGRADE_TIMEOUT: &str = "upgrade timeout";
 
 /// Tells one GET or POST of a session from the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -205,6 +211,8 @@ pub enum Output {
     Upgraded,
     /// Close a WebSocket in an orderly way.
     CloseLink(Link),
+    /// Close the candidate likewise: what it sent is no upgrade, or it took too long ([`UPGRADE_TIMEOUT`]).
+    RefuseCandidate(&'static str),
     /// The session is over. Comes once and last.
     Closed(CloseReason),
 }
@@ -245,7 +253,8 @@ impl Session {
             Transport::WebSocket | Transport::WebTransport => Carrier::Socket { close_sent: false },
         };
         let heartbeat = Heartbeat::new(now, revision, config.ping_interval, config.ping_timeout);
-        let traffic = config.traffic.as_ref().map(|limits| Traffic { meter: Meter::new(limits, now), paused: None });
+        let traffic =
+            config.traffic.as_ref().map(|limits| Traffic { meter: Meter::new(limits, now), paused: None, told: false });
         let mut session = Self {
             config,
             revision,
@@ -383,7 +392,10 @@ impl Session {
             }
             // Some clients append data to the upgrade packet (`52`).
             (Stage::Probed, Some(Packet { kind: PacketKind::Upgrade, .. })) => candidate.stage = Stage::Finishing,
-            _ => candidate.stage = Stage::Failed,
+            (_, Some(Packet { kind: PacketKind::Ping, data: Data::Text(text) })) if text == "probe" => {
+                candidate.stage = Stage::Failed("too many probes");
+            }
+            _ => candidate.stage = Stage::Failed("no packet of an upgrade"),
         }
     }
 
@@ -462,6 +474,12 @@ impl Session {
         true
     }
 
+    /// Whether the client has been too fast and this was not asked since: once in the life of a session.
+    pub fn first_pause(&mut self) -> bool {
+        let traffic = self.traffic.as_mut().filter(|traffic| traffic.paused.is_some());
+        traffic.is_some_and(|traffic| !std::mem::replace(&mut traffic.told, true))
+    }
+
     /// Whether the client is not to be read now, because it has sent more than it may.
     pub fn is_paused(&self) -> bool {
         self.traffic.as_ref().is_some_and(|traffic| traffic.paused.is_some())
@@ -514,7 +532,7 @@ impl Session {
         if let Some(candidate) = &mut self.candidate
             && candidate.deadline <= now
         {
-            candidate.stage = Stage::Failed;
+            candidate.stage = Stage::Failed(UPGRADE_TIMEOUT);
         }
     }
 
@@ -787,9 +805,9 @@ impl Session {
             return Some(Output::Write(Link::Candidate, OutPacket::control(PacketKind::Pong, "probe".to_owned())));
         }
         match candidate.stage {
-            Stage::Failed => {
+            Stage::Failed(why) => {
                 self.candidate = None;
-                Some(Output::CloseLink(Link::Candidate))
+                Some(Output::RefuseCandidate(why))
             }
             Stage::Finishing => {
                 let Carrier::Polling(polling) = &mut self.carrier else { return None };

@@ -107,6 +107,7 @@ impl Story {
                 Output::Upgraded => "upgraded".to_owned(),
                 Output::CloseLink(Link::Socket) => "close ws".to_owned(),
                 Output::CloseLink(Link::Candidate) => "close cand".to_owned(),
+                Output::RefuseCandidate(why) => format!("close cand ({why})"),
                 Output::Closed(reason) => {
                     let detail = reason.description().map(|text| format!(" ({text})")).unwrap_or_default();
                     format!("closed: {reason}{detail}")
@@ -401,7 +402,7 @@ fn an_upgrade_packet_without_a_probe_closes_only_the_candidate() {
         let mut story = Story::polling();
         story.session.on_candidate(story.now).unwrap();
         story.candidate(wire);
-        assert_eq!(story.asks(), ["close cand"], "{wire}");
+        assert_eq!(story.asks(), ["close cand (no packet of an upgrade)"], "{wire}");
         story.get();
         story.send("alive");
         assert_eq!(story.asks(), ["#2:4alive"], "{wire}");
@@ -422,7 +423,7 @@ fn too_many_probes_close_the_candidate() {
     story.candidate("2probe");
     assert_eq!(story.asks(), ["cand:3probe", "cand:3probe"]);
     story.candidate("2probe");
-    assert_eq!(story.asks(), ["close cand"]);
+    assert_eq!(story.asks(), ["close cand (too many probes)"]);
     story.get();
     assert_eq!(story.asks(), NONE);
 }
@@ -432,7 +433,7 @@ fn a_silent_candidate_is_given_up_and_polling_goes_on() {
     let mut story = Story::polling();
     story.session.on_candidate(story.now).unwrap();
     story.get();
-    assert_eq!(story.pass(11_000), ["10000 close cand"]);
+    assert_eq!(story.pass(11_000), ["10000 close cand (upgrade timeout)"]);
     story.send("alive");
     assert_eq!(story.asks(), ["#2:4alive"]);
 }

@@ -162,7 +162,7 @@ pub struct Answer {
 
 pub struct Client<S = DuplexStream> {
     pub stream: S,
-    buffer: Vec<u8>,
+    pub buffer: Vec<u8>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {

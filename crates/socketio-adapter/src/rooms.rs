@@ -27,6 +27,31 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Adds rooms to those that a socket is to join later: all or none, each once.
+    ///
+    /// # Errors
+    /// What [`Rooms::join`] would say of one socket's rooms. How many rooms there are is only known when it joins.
+    pub fn plan(&self, planned: &mut RoomNames, rooms: RoomNames) -> Result<(), JoinError> {
+        let had = planned.len();
+        for room in rooms {
+            let error = if planned.contains(&room) {
+                continue;
+            } else if room.len() > self.room_name_bytes {
+                JoinError::NameTooLong { got: room.len(), limit: self.room_name_bytes }
+            } else if planned.len() >= self.rooms_per_socket {
+                JoinError::TooManyRooms { limit: self.rooms_per_socket }
+            } else {
+                planned.push(room);
+                continue;
+            };
+            planned.truncate(had);
+            return Err(error);
+        }
+        Ok(())
+    }
+}
+
 /// Why a socket was not added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -294,7 +294,8 @@ impl Socket {
 
     /// Joins rooms, at once on this server. Node: `join`.
     ///
-    /// In middleware the rooms are remembered and joined when the socket is connected. A socket that has left joins
+    /// In middleware the rooms are remembered and joined when the socket is connected; too many, or names that are too long,
+    /// are an error there, too. A socket that has left joins
     /// nothing.
     pub fn join(&self, rooms: impl IntoRooms) -> Joined {
         let rooms = rooms.into_rooms();
@@ -310,8 +311,13 @@ impl Socket {
         let mut rare = self.0.rare.lock();
         match self.0.phase() {
             Phase::Connecting => {
-                rare.get_or_insert_default().early_rooms.extend(rooms);
-                Joined::new(Ok(()), Some(&self.0.nsp))
+                let limits = self.0.nsp.env.limits.rooms();
+                let planned = limits.plan(&mut rare.get_or_insert_default().early_rooms, rooms);
+                drop(rare);
+                if let Err(error) = &planned {
+                    self.report_rooms(error);
+                }
+                Joined::new(planned, Some(&self.0.nsp))
             }
             Phase::Connected => {
                 drop(rare);

@@ -219,6 +219,46 @@ async fn a_volatile_event_is_dropped_where_it_cannot_be_taken_at_once() {
 }
 
 #[tokio::test]
+async fn answers_to_broadcasts_that_never_came_leave_nothing() {
+    let mut limits = socketio::Limits::default();
+    limits.max_pending_acks = 1;
+    let server = serve(SocketIo::builder().limits(limits).namespace(Namespace::new("/"))).await;
+    let (mut client, id) = Client::join(server.addr).await;
+    for _ in 0..20 {
+        let votes = server.io.broadcast().timeout(Duration::from_millis(1)).emit_with_ack::<()>("vote", ()).all().await;
+        assert_eq!(votes.missing.len(), 1);
+        // Had the one before left anything, this one would not have been asked.
+        assert!(client.text().await.ends_with(r#"["vote"]"#));
+    }
+    let socket = server.io.of("/").socket(&id).unwrap();
+    assert!(socket.emit_with_ack::<()>("alone", ()).is_ok());
+}
+
+#[tokio::test]
+async fn rooms_that_middleware_joins_have_limits() {
+    let mut limits = socketio::Limits::default();
+    limits.rooms_per_socket = 2;
+    limits.room_name_bytes = 4;
+    let root = Namespace::new("/").use_(async |socket: Socket| {
+        // All or none of a call, and each room once.
+        let outcomes = [
+            socket.join(["a", "a"]).is_ok(),
+            socket.join("a long name").is_ok(),
+            socket.join(["b", "c"]).is_ok(),
+            socket.join(["b", "a"]).is_ok(),
+            socket.join("c").is_ok(),
+        ];
+        if outcomes == [true, false, false, true, false] { Ok(()) } else { Err(format!("{outcomes:?}")) }
+    });
+    let server = serve(SocketIo::builder().limits(limits).namespace(root)).await;
+    let (_client, id) = Client::join(server.addr).await;
+    let socket = server.io.of("/").socket(&id).unwrap();
+    let rooms: std::collections::BTreeSet<_> = socket.rooms().into_iter().filter(|room| *room != id).collect();
+    assert_eq!(rooms.iter().map(|room| room.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(server.io.security().count(socketio::SecurityKind::LimitReached), 3);
+}
+
+#[tokio::test]
 async fn rooms_have_limits() {
     let mut limits = socketio::Limits::default();
     limits.rooms_per_socket = 2;

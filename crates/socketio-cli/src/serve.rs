@@ -4,7 +4,7 @@ use std::{io, io::Write, net::SocketAddr, time::Duration};
 
 use engineio_proto::cors::Cors;
 use serde_json::json;
-use socketio::{AddressLimits, Hsts, RequireTls, SocketIo, Tls, TrafficLimits};
+use socketio::{Excess, Hsts, RateLimit, RequireTls, SocketIo, Tls};
 use socketio_heap::Waves;
 use tokio::{net::TcpListener, time::MissedTickBehavior};
 use tracing_subscriber::filter::LevelFilter;
@@ -61,8 +61,8 @@ async fn serve(settings: Settings) -> Result<(), Problem> {
         .hosts(settings.hosts)
         .trusted_proxies(settings.trusted_proxies)
         .max_connections(settings.max_connections)
-        .limit_addresses(settings.rate_limits.then(AddressLimits::default))
-        .limit_traffic(settings.rate_limits.then(TrafficLimits::default))
+        .limit_addresses(settings.addresses)
+        .limit_traffic(settings.traffic)
         .require_tls(settings.redirect_from.map(|_| RequireTls::Redirect(Some(address.port()))))
         .hsts(settings.hsts.then(Hsts::default))
         .security_headers(true)
@@ -73,7 +73,10 @@ async fn serve(settings: Settings) -> Result<(), Problem> {
         .max_payload(settings.max_payload)
         .poll_hold(settings.hold_polls);
     for namespace in demo::namespaces() {
-        builder = builder.namespace(namespace);
+        builder = builder.namespace(match settings.events {
+            Some(rate) => namespace.rate_limit(RateLimit::socket(rate).excess(Excess::Delay)),
+            None => namespace,
+        });
     }
     if let Some(cors) = cors {
         builder = builder.engine(|engine| engine.cors(cors));

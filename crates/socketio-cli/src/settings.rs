@@ -11,7 +11,7 @@ use std::{
 use crate::adapter::Adapter;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer};
-use socketio::{Hosts, Origins, Tls, Transport, TrustedProxies};
+use socketio::{AddressLimits, Hosts, Origins, Rate, Tls, TrafficLimits, Transport, TrustedProxies};
 
 /// Why the program could not do what it was asked: what happened, to what, and what to try.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,6 +100,22 @@ struct Options {
     #[arg(long, env = "SIO_RATE_LIMITS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     #[serde(alias = "rate-limits")]
     rate_limits: Option<bool>,
+    /// The most connections, and sessions, of one address at once [default: 256 where rates are limited]
+    #[arg(long, value_name = "COUNT", env = "SIO_PER_ADDRESS")]
+    #[serde(alias = "per-address")]
+    per_address: Option<usize>,
+    /// How many packets one client may send per second, five times as many at once [default: 2000 where rates are limited]
+    #[arg(long, value_name = "COUNT", env = "SIO_PACKETS_PER_SECOND")]
+    #[serde(alias = "packets-per-second")]
+    packets_per_second: Option<u64>,
+    /// How many bytes one client may send per second, twice as many at once [default: 8MiB where rates are limited]
+    #[arg(long, value_name = "SIZE", env = "SIO_BYTES_PER_SECOND")]
+    #[serde(alias = "bytes-per-second")]
+    bytes_per_second: Option<Size>,
+    /// How many events one client may send per second, four times as many at once; more wait [default: 200 where rates are limited]
+    #[arg(long, value_name = "COUNT", env = "SIO_EVENTS_PER_SECOND")]
+    #[serde(alias = "events-per-second")]
+    events_per_second: Option<u64>,
     /// The most connections at once [default: 80 % of the files that the program may open]
     #[arg(long, value_name = "COUNT", env = "SIO_MAX_CONNECTIONS")]
     #[serde(alias = "max-connections")]
@@ -141,7 +157,12 @@ pub(crate) struct Settings {
     /// against DNS rebinding.
     pub(crate) hosts: Hosts,
     pub(crate) trusted_proxies: TrustedProxies,
-    pub(crate) rate_limits: bool,
+    /// What one address may have and do.
+    pub(crate) addresses: Option<AddressLimits>,
+    /// What one client may send.
+    pub(crate) traffic: Option<TrafficLimits>,
+    /// How many events.
+    pub(crate) events: Option<Rate>,
     pub(crate) max_connections: usize,
     /// What connects this server with others.
     pub(crate) adapter: Option<Adapter>,
@@ -191,6 +212,10 @@ impl Options {
             host: self.host.or(file.host),
             trusted_proxy: self.trusted_proxy.or(file.trusted_proxy),
             rate_limits: self.rate_limits.or(file.rate_limits),
+            per_address: self.per_address.or(file.per_address),
+            packets_per_second: self.packets_per_second.or(file.packets_per_second),
+            bytes_per_second: self.bytes_per_second.or(file.bytes_per_second),
+            events_per_second: self.events_per_second.or(file.events_per_second),
             max_connections: self.max_connections.or(file.max_connections),
             adapter: self.adapter.or(file.adapter),
             insecure: self.insecure.or(file.insecure),
@@ -238,6 +263,37 @@ impl Options {
             Some(most) => most,
             None => open_files().map_or(1_000_000, connections_for),
         };
+        for (name, zero) in [
+            ("per_address", self.per_address == Some(0)),
+            ("packets_per_second", self.packets_per_second == Some(0)),
+            ("events_per_second", self.events_per_second == Some(0)),
+        ] {
+            if zero {
+                return Err(Problem(format!("{name} must be more than zero, or nobody can do anything")));
+            }
+        }
+        // What is asked for by its number is on in any case.
+        let limited = self.rate_limits.unwrap_or(!local);
+        let addresses = (limited || self.per_address.is_some()).then(|| {
+            let mut addresses = AddressLimits::default();
+            if let Some(most) = self.per_address {
+                (addresses.connections_per_address, addresses.sessions_per_address) = (most, most);
+            }
+            addresses
+        });
+        let traffic = (limited || self.packets_per_second.is_some() || self.bytes_per_second.is_some()).then(|| {
+            let mut traffic = TrafficLimits::default();
+            if let Some(packets) = self.packets_per_second {
+                traffic.packets = Rate::per_second(packets).burst(packets.saturating_mul(5));
+            }
+            if let Some(Size(bytes)) = self.bytes_per_second {
+                let bytes = bytes as u64;
+                traffic.bytes = Rate::per_second(bytes).burst(bytes.saturating_mul(2));
+            }
+            traffic
+        });
+        let events = self.events_per_second.or(limited.then_some(200));
+        let events = events.map(|events| Rate::per_second(events).burst(events.saturating_mul(4)));
         let mut origins = Origins::same_origin();
         let others = self.origin.unwrap_or_default();
         for origin in &others {
@@ -277,7 +333,9 @@ impl Options {
             hsts: !local,
             hosts,
             trusted_proxies,
-            rate_limits: self.rate_limits.unwrap_or(!local),
+            addresses,
+            traffic,
+            events,
             max_connections,
             adapter: self.adapter.as_deref().map(Adapter::at).transpose()?,
             json,
@@ -545,7 +603,7 @@ mod tests {
     #[test]
     fn an_address_of_other_machines_needs_the_word_insecure() {
         let settings = settle("--listen 0.0.0.0:3000 --insecure", "").unwrap();
-        assert!(settings.hosts.is_any() && settings.rate_limits);
+        assert!(settings.hosts.is_any() && settings.addresses.is_some());
         assert!(settle("--listen [::1]:3000", "").unwrap().hosts == Hosts::loopback());
         assert!(settle("--listen localhost:3000", "").unwrap().hosts == Hosts::loopback());
         assert!(settle("--origin *", "").unwrap().origins.is_any());
@@ -554,10 +612,31 @@ mod tests {
     #[test]
     fn limits_are_on_where_other_machines_can_connect() {
         let open = "--listen 0.0.0.0:3000 --insecure";
-        assert!(!settle("", "").unwrap().rate_limits);
-        assert!(settle(open, "").unwrap().rate_limits);
-        assert!(!settle(&format!("{open} --rate-limits=false"), "").unwrap().rate_limits);
-        assert!(settle("--rate-limits", "").unwrap().rate_limits);
+        let on = |line: &str| {
+            let settings = settle(line, "").unwrap();
+            (settings.addresses.is_some(), settings.traffic.is_some(), settings.events.is_some())
+        };
+        assert_eq!((on(""), on("--rate-limits")), ((false, false, false), (true, true, true)));
+        assert_eq!((on(open), on(&format!("{open} --rate-limits=false"))), ((true, true, true), (false, false, false)));
+        // One that is asked for by its number is on, and no other.
+        assert_eq!(on("--per-address 3"), (true, false, false));
+        assert_eq!(
+            (on("--packets-per-second 3"), on("--bytes-per-second 3kB")),
+            ((false, true, false), (false, true, false))
+        );
+        assert_eq!(on("--events-per-second 3"), (false, false, true));
+        let settings = settle(open, "per_address = 3\nevents-per-second = 5\nbytes_per_second = \"1kB\"").unwrap();
+        let addresses = settings.addresses.unwrap();
+        assert_eq!((addresses.connections_per_address, addresses.sessions_per_address), (3, 3));
+        assert_eq!(settings.events, Some(Rate::per_second(5).burst(20)));
+        let traffic = settings.traffic.unwrap();
+        assert_eq!(
+            (traffic.packets, traffic.bytes),
+            (TrafficLimits::default().packets, Rate::per_second(1_000).burst(2_000))
+        );
+        for zero in ["per-address", "packets-per-second", "events-per-second"] {
+            assert!(settle(&format!("--{zero} 0"), "").unwrap_err().contains("more than zero"), "{zero}");
+        }
         let settings = settle(open, "host = [\"example.org\"]\ntrusted_proxy = [\"10.0.0.0/8\"]").unwrap();
         assert!(settings.hosts.allows(Some("example.org")) && !settings.hosts.allows(Some("localhost")));
         assert!(settings.trusted_proxies.trusts("10.1.2.3".parse().unwrap()));

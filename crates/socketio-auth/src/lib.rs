@@ -37,6 +37,8 @@ mod hook;
 mod identity;
 pub mod jwt;
 mod rules;
+#[cfg(feature = "tower-sessions")]
+mod tower_sessions;
 
 pub use api_key::ApiKeys;
 pub use cookie::{SessionCookie, SessionStore, Signing};
@@ -47,3 +49,5 @@ pub use identity::{Claims, Identity, MaybeClaims};
 #[doc(inline)]
 pub use jwt::{Algorithm, InvalidKey, Jwt, Keys};
 pub use rules::Rules;
+#[cfg(feature = "tower-sessions")]
+pub use tower_sessions::TowerSessions;

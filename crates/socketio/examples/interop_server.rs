@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::json;
 use socketio::{
     Ack, AckError, AnyParser, Auth, Builder, Bytes, ConnectError, Cookie, Cors, Data, DeflateOptions, DisconnectReason,
-    Limits, Namespace, OverRate, OwnedArgs, Rate, RecoveryOptions, RoomName, SessionBinding, Socket, SocketIo, Spread,
-    State, TrafficLimits, Transport, TrustedProxies, Value,
+    Limits, Namespace, OverRate, OwnedArgs, Rate, RecoveryOptions, RoomName, SecurityEvent, SessionBinding, Socket,
+    SocketIo, Spread, State, TrafficLimits, Transport, TrustedProxies, Value,
 };
 
 /// Reasons of disconnections under the keys that clients gave.
@@ -36,7 +36,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for number in 0..10 {
         builder = builder.namespace(events(Namespace::new(format!("/n{number}"))));
     }
-    let io = builder.build()?;
+    let events = Events::default();
+    let heard = events.clone();
+    let io = builder.on_security_event(move |event| heard.add(event)).build()?;
     let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], options.port))).await?;
     let port = listener.local_addr()?.port();
     let serve = async {
@@ -54,7 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Some(_) => Err(std::io::Error::other("built without the feature `tls`")),
             None => {
                 println!("listening on {port}");
-                io.engine().serve(listener, stats(io.clone())).await
+                io.engine().serve(listener, stats(io.clone(), events)).await
             }
         }
     };
@@ -74,14 +76,37 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[derive(Default)]
 struct Later(Mutex<Vec<(i64, Ack)>>);
 
-/// `/stats`: what happened, as a flat object of numbers.
-fn stats(io: SocketIo) -> axum::Router {
+/// The security events of each address (`nobody`: without one), one line each.
+#[derive(Clone, Default)]
+struct Events(Arc<Mutex<HashMap<String, Vec<String>>>>);
+
+impl Events {
+    fn add(&self, event: &SecurityEvent) {
+        let address = event.address.map_or("nobody".to_owned(), |address| address.to_string());
+        let mut all = self.0.lock().unwrap();
+        let of_address = all.entry(address).or_default();
+        if of_address.len() < 2_000 {
+            of_address.push(event.to_json());
+        }
+    }
+
+    fn take(&self, address: &str) -> String {
+        self.0.lock().unwrap().remove(address).unwrap_or_default().join("\n")
+    }
+}
+
+/// `/stats`: what happened, as a flat object of numbers. `DELETE /security/ADDRESS`: the security events of a client since
+/// they were asked for last.
+fn stats(io: SocketIo, events: Events) -> axum::Router {
     let answer = async move || {
         let counts: serde_json::Map<String, serde_json::Value> =
             io.engine_stats().each().map(|(name, count)| (name.to_owned(), count.into())).collect();
         serde_json::Value::Object(counts).to_string()
     };
-    axum::Router::new().route("/stats", axum::routing::get(answer))
+    let told = async move |axum::extract::Path(address): axum::extract::Path<String>| events.take(&address);
+    axum::Router::new()
+        .route("/stats", axum::routing::get(answer))
+        .route("/security/{address}", axum::routing::delete(told))
 }
 
 /// What a client may ask for when it connects.

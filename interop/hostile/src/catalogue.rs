@@ -11,6 +11,7 @@ struct Catalogue {
     groups: BTreeMap<String, String>,
     elsewhere: BTreeMap<String, String>,
     published: Vec<Published>,
+    dependencies: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -109,14 +110,53 @@ fn every_published_vulnerability_has_what_shows_that_it_is_not_ours() {
     for Published { ids, what, shown } in &published {
         assert!(!ids.is_empty() && !shown.is_empty() && what.len() > 20, "{ids:?}");
         for id in ids {
-            let known = ["CVE-", "GHSA-", "RUSTSEC-"].iter().any(|kind| id.starts_with(kind));
-            assert!(known && seen.insert(id.clone()), "{id}");
+            // What has no number has a name.
+            let known = ["CVE-", "GHSA-", "RUSTSEC-", "PYSEC-"].iter().any(|kind| id.starts_with(kind));
+            assert!((known || id.contains(' ')) && seen.insert(id.clone()), "{id}");
         }
         for entry in shown {
             check(entry, &rows).unwrap_or_else(|error| panic!("{ids:?}: {error}"));
         }
     }
     assert!(seen.len() > 60, "{}", seen.len());
+}
+
+#[derive(Deserialize)]
+struct Lock {
+    package: Vec<Locked>,
+}
+
+#[derive(Deserialize)]
+struct Locked {
+    name: String,
+    version: String,
+}
+
+fn version(text: &str) -> Vec<u64> {
+    let plain = text.split(['-', '+']).next().unwrap_or_default();
+    plain.split('.').map(|part| part.parse().expect("a number")).collect()
+}
+
+/// The locked crates that are older than the first good version, as text.
+fn too_old(lock: &str, floors: &BTreeMap<String, String>) -> Vec<String> {
+    let lock: Lock = toml::from_str(lock).expect("a lock file");
+    let old = lock
+        .package
+        .iter()
+        .filter(|locked| floors.get(&locked.name).is_some_and(|floor| version(&locked.version) < version(floor)));
+    old.map(|locked| format!("{} {}", locked.name, locked.version)).collect()
+}
+
+#[test]
+fn no_dependency_is_older_than_the_fix_of_what_was_published_about_it() {
+    let floors = load().dependencies;
+    for file in ["Cargo.lock", "fuzz/Cargo.lock"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file);
+        let lock = std::fs::read_to_string(path).expect("the lock file");
+        assert_eq!(too_old(&lock, &floors), [""; 0], "{file}");
+    }
+    let old = "[[package]]\nname = \"bytes\"\nversion = \"1.9.0\"\n[[package]]\nname = \"h2\"\nversion = \"0.4.16\"\n";
+    assert_eq!(too_old(old, &floors), ["bytes 1.9.0"]);
 }
 
 #[test]

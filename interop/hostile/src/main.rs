@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The program is an interop server (`interop/EVENTS.md`); every profile of options gets its own process, started here
-//! on a free port of 127.0.0.1. After every row a good client must still be served, over WebSocket and over polling.
+//! on a free port of 127.0.0.1. After every row a good client must still be served, over WebSocket and over polling, and our
+//! servers must have told of exactly the security events that the row names, with nothing secret in them.
 //! `--target node` runs only the rows on which the npm server reacts as we want to. `--self-check` falsifies one
 //! expectation of every group and wants to see it noticed. `--memory` runs everything twice, and wants our servers to hold
 //! no more after the second time than after the first: no session, no file, no memory.
@@ -13,12 +14,14 @@
 mod bytes;
 #[cfg(test)]
 mod catalogue;
+mod events;
 mod good;
 mod rows;
 mod server;
 mod steps;
 mod wire;
 
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -114,18 +117,26 @@ fn run(options: &Options) -> Result<bool, String> {
 
     let mut all: Vec<(Case, Expect)> = cases.iter().map(|case| (case.clone(), Expect::Pass)).collect();
     if options.self_check {
-        all.extend(falsified(&cases).into_iter().map(|case| (case, Expect::Fail)));
+        all.extend(falsified(&cases, options.target).into_iter().map(|case| (case, Expect::Fail)));
     }
     for ((case, expect), outcome) in all.iter().zip(at_once(&servers, options.target, &all)) {
         match expect {
             Expect::Pass => count(&case.group, &case.name(), outcome),
             Expect::Fail => {
                 let noticed = match outcome {
-                    Ok(()) => Err(format!("the falsified expectation in {:?} was not noticed", case.steps)),
+                    Ok(()) => {
+                        Err(format!("the falsified expectation in {:?} {:?} was not noticed", case.steps, case.events))
+                    }
                     Err(_) => Ok(()),
                 };
                 count("self-check", &format!("{}, falsified", case.name()), noticed);
             }
+        }
+    }
+    if options.target == Target::Ours {
+        for (profile, events) in servers.events_of_nobody()? {
+            let outcome = if events.is_empty() { Ok(()) } else { Err(format!("nobody's events: {events:?}")) };
+            count("events", &format!("events of {profile}"), outcome);
         }
     }
     if options.memory && options.target == Target::Ours {
@@ -183,12 +194,17 @@ fn again(servers: &Servers, all: &[(Case, Expect)]) -> Result<Vec<(String, Outco
 fn at_once(servers: &Servers, target: Target, cases: &[(Case, Expect)]) -> Vec<Result<(), String>> {
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(vec![Err("did not run".to_owned()); cases.len()]);
+    // An event is that of a row by the address. Where there is only one, there can be only one row at a time.
+    let many = wire::can_come_from(source(0));
     std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
+        for _ in 0..if many { WORKERS } else { 1 } {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some((case, _)) = cases.get(at) else { break };
+                    if many {
+                        wire::come_from(source(at));
+                    }
                     let begin = Instant::now();
                     let outcome = attempt(servers, target, case);
                     if begin.elapsed() > SLOW {
@@ -205,30 +221,50 @@ fn at_once(servers: &Servers, target: Target, cases: &[(Case, Expect)]) -> Vec<R
     outcomes.into_inner().unwrap_or_else(|poison| poison.into_inner())
 }
 
+/// Where the connections of a row come from.
+fn source(row: usize) -> Ipv4Addr {
+    let [.., high, low] = row.to_be_bytes();
+    Ipv4Addr::new(127, 1, high, low)
+}
+
 /// One row, and a good client behind it. A server that died is started anew for the next row.
 fn attempt(servers: &Servers, target: Target, case: &Case) -> Result<(), String> {
     let address = servers.get(&case.profile)?;
-    let outcome = steps::run(case, target, address);
+    let mut secrets = Vec::new();
+    let outcome = steps::run(case, target, address, &mut secrets);
     let after = good::client(address, &case.profile).map_err(|why| format!("a good client afterwards: {why}"));
     if let Some(said) = servers.dead(&case.profile) {
         return Err(format!("the server ended; it said: {said}"));
     }
-    outcome.and(after)
+    let told = match target {
+        Target::Ours => events::check(case, address, &secrets),
+        Target::Node => Ok(()),
+    };
+    outcome.and(after).and(told)
 }
 
-/// For every group a row with one expectation turned into its opposite.
-fn falsified(cases: &[Case]) -> Vec<Case> {
+/// For every group a row with one expectation turned into its opposite, and one with an event fewer.
+fn falsified(cases: &[Case], target: Target) -> Vec<Case> {
     let mut found: Vec<Case> = Vec::new();
+    let (mut groups, mut quieter) = (Vec::new(), Vec::new());
     for case in cases {
-        if found.iter().any(|taken| taken.group == case.group) {
+        if let Some((_, events)) =
+            case.events.split_last().filter(|_| target == Target::Ours && !quieter.contains(&case.group))
+        {
+            quieter.push(case.group.clone());
+            found.push(Case { events: events.to_vec(), ..case.clone() });
+        }
+        if groups.contains(&case.group) {
             continue;
         }
-        found.extend(case.steps.iter().enumerate().rev().find_map(|(at, step)| {
+        let falsified = case.steps.iter().enumerate().rev().find_map(|(at, step)| {
             let mut steps = case.steps.clone();
             steps.truncate(at);
             steps.push(steps::falsify(step)?);
             Some(Case { steps, ..case.clone() })
-        }));
+        });
+        groups.extend(falsified.is_some().then(|| case.group.clone()));
+        found.extend(falsified);
     }
     found
 }

@@ -3,6 +3,10 @@
 //! A row has an `id` of the catalogue, `steps`, and if need be a `profile` (options of the server), a `session` (what is
 //! there before the first step) and `each` (the row runs once per item, which stands for `{it}`). `js = "other"` says
 //! that the npm server reacts differently on purpose or by fault; all other rows are run against it too.
+//!
+//! `events` are the security events that our server tells of it, each as `kind reason`, in any order: these and no others.
+//! Behind the number of an item, `3: kind reason`, they are those of this item instead of the row's. `* kind reason` is
+//! any number of them. A row that is refused and has no events says in `quiet` why not.
 
 use std::path::Path;
 
@@ -26,6 +30,10 @@ struct Row {
     each: Vec<String>,
     #[serde(default)]
     js: String,
+    #[serde(default)]
+    events: Vec<String>,
+    #[serde(default)]
+    quiet: String,
     /// For the reader.
     #[serde(default)]
     #[allow(dead_code)]
@@ -44,6 +52,11 @@ pub(crate) struct Case {
     pub(crate) steps: Vec<String>,
     /// The npm server reacts as we do.
     pub(crate) same: bool,
+    /// What our server tells of it.
+    pub(crate) events: Vec<String>,
+    /// Why it tells nothing, though something is refused.
+    #[cfg_attr(not(test), allow(dead_code))]
+    pub(crate) quiet: String,
 }
 
 impl Case {
@@ -85,6 +98,8 @@ fn parse(group: &str, text: &str) -> Result<Vec<Case>, String> {
             profile: if row.profile.is_empty() { "default".to_owned() } else { row.profile.clone() },
             steps: row.steps.iter().map(|step| step.replace("{it}", it)).collect(),
             same: row.js.is_empty(),
+            events: events_of(&row.events, item),
+            quiet: row.quiet.clone(),
         };
         if row.each.is_empty() {
             cases.push(case(0, ""));
@@ -92,6 +107,20 @@ fn parse(group: &str, text: &str) -> Result<Vec<Case>, String> {
         cases.extend(row.each.iter().enumerate().map(|(at, it)| case(at + 1, it)));
     }
     Ok(cases)
+}
+
+/// The events of an item: its own, or else those without a number. `3:` alone says that it has none.
+fn events_of(events: &[String], item: usize) -> Vec<String> {
+    let numbered = |event: &String| {
+        let (number, what) = event.split_once(':')?;
+        Some((number.parse::<usize>().ok()?, what.trim().to_owned()))
+    };
+    let own: Vec<String> =
+        events.iter().filter_map(numbered).filter(|(at, _)| *at == item).map(|(_, what)| what).collect();
+    match own.is_empty() {
+        true => events.iter().filter(|event| numbered(event).is_none()).cloned().collect(),
+        false => own.into_iter().filter(|what| !what.is_empty()).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -112,5 +141,28 @@ mod tests {
         let cases = parse("H", "[[row]]\nid = 'H1'\neach = ['a', 'b']\nsteps = ['GET /{it}', '404']").unwrap();
         assert_eq!(cases.iter().map(Case::name).collect::<Vec<_>>(), ["H1#1", "H1#2"]);
         assert_eq!(cases[1].steps[0], "GET /b");
+    }
+
+    #[test]
+    fn what_is_refused_is_told_of_or_says_why_not() {
+        let wrong: Vec<String> = load()
+            .unwrap()
+            .into_iter()
+            .filter(|case| {
+                let refused = case.steps.iter().any(|step| crate::steps::is_refusal(step));
+                let quiet = case.events.is_empty() && case.quiet.len() < 10;
+                (refused && quiet) || (!case.events.is_empty() && !case.quiet.is_empty())
+            })
+            .map(|case| case.name())
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    #[test]
+    fn an_item_has_its_own_events_or_those_of_the_row() {
+        let events = ["a b", "2: c d", "3:"].map(str::to_owned);
+        assert_eq!(events_of(&events, 1), ["a b"]);
+        assert_eq!(events_of(&events, 2), ["c d"]);
+        assert_eq!(events_of(&events, 3), [""; 0]);
     }
 }

@@ -123,6 +123,12 @@ impl Servers {
         Ok(())
     }
 
+    /// Events that are nobody's, by profile: each has to say who it was.
+    pub(crate) fn events_of_nobody(&self) -> Result<Vec<(String, Vec<String>)>, String> {
+        let addresses: Vec<_> = self.running().iter().map(|(name, server)| (name.clone(), server.address)).collect();
+        addresses.into_iter().map(|(profile, address)| Ok((profile, events(address, "nobody")?))).collect()
+    }
+
     /// What each server holds, by profile.
     pub(crate) fn footprints(&self) -> BTreeMap<String, Footprint> {
         let running = self.running();
@@ -188,6 +194,17 @@ impl Server {
         // Whatever it prints later must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(Server { child, address: SocketAddr::from(([127, 0, 0, 1], port)), said })
+    }
+}
+
+/// The security events that our server has told of an address since it was asked last, one line of JSON each.
+pub(crate) fn events(address: SocketAddr, of: &str) -> Result<Vec<String>, String> {
+    let mut wire = crate::wire::Wire::open(address)?;
+    wire.send(format!("DELETE /security/{of} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let answer = wire.response(false)?;
+    match answer.status {
+        200 => Ok(String::from_utf8_lossy(&answer.body).lines().map(str::to_owned).collect()),
+        status => Err(format!("/security/{of}: {status}")),
     }
 }
 

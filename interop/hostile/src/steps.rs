@@ -27,6 +27,9 @@
 //! | `deaf N bytes`, `deaf-text N …` | writes the bytes, or a masked text frame, up to N times and reads nothing, until the server has enough |
 //! | `until name N`, `none name` | the server's counter of this name comes to N, or is 0 (`GET /stats`) |
 //! | `counts N`, `questions N`, `thief` | numbers in order; that many questions that time out; goes on with the session of the answer |
+//! | `abort` | a poll whose connection is closed while it waits, and the session is unknown from then on |
+//! | `again status step` | the request again and again, until the answer is this status |
+//! | `rivals name name` | two requests that exclude each other, whichever came first: one is refused (400), one ends (200 `1`) |
 //! | `close-echo code payload`, `too-big`, `wants-question`, `answer args`, `answer/chat args`, `refused-namespace`, `FC-after-connect` | what single rows need; see the code |
 //!
 //! Words in braces: `{poll}` and `{wsu}` are the session's targets, `{sid}` its id, `{host}` the server's address,
@@ -48,8 +51,11 @@ pub(crate) enum Target {
 
 type Outcome = Result<(), String>;
 
-/// Runs one row against a server.
-pub(crate) fn run(case: &Case, target: Target, address: SocketAddr) -> Outcome {
+/// A server that notices the end of a connection at all has noticed it after this time.
+const UNSEEN: std::time::Duration = std::time::Duration::from_secs(4);
+
+/// Runs one row against a server. The ids of its sessions are added to `secrets`.
+pub(crate) fn run(case: &Case, target: Target, address: SocketAddr, secrets: &mut Vec<String>) -> Outcome {
     let mut run = Run {
         target,
         address,
@@ -62,12 +68,14 @@ pub(crate) fn run(case: &Case, target: Target, address: SocketAddr) -> Outcome {
         answered_by: String::new(),
         jsonp: false,
         question: String::new(),
+        sids: Vec::new(),
     };
-    run.begin(&case.session).map_err(|why| format!("{}: {why}", case.session))?;
+    let mut outcome = run.begin(&case.session).map_err(|why| format!("{}: {why}", case.session));
     for step in &case.steps {
-        run.step(step).map_err(|why| format!("`{}`: {why}", shorten(step)))?;
+        outcome = outcome.and_then(|()| run.step(step).map_err(|why| format!("`{}`: {why}", shorten(step))));
     }
-    Ok(())
+    secrets.append(&mut run.sids);
+    outcome
 }
 
 /// Complains about a row that could not be run, without a server.
@@ -157,6 +165,9 @@ const VERBS: &[&str] = &[
     "until",
     "none",
     "counts",
+    "abort",
+    "again",
+    "rivals",
     "questions",
     "thief",
 ];
@@ -188,7 +199,20 @@ fn is_expectation(step: &str) -> bool {
                 | "ends"
                 | "until"
                 | "counts"
+                | "abort"
+                | "again"
+                | "rivals"
         )
+}
+
+/// Whether a step expects that something is refused, or that a session ends.
+#[cfg(test)]
+pub(crate) fn is_refusal(step: &str) -> bool {
+    let (verb, _) = split(step);
+    let digits: String = verb.trim_start_matches(['U', 'C']).chars().take_while(char::is_ascii_digit).collect();
+    let status = is_status(verb).then(|| digits.parse::<u16>().unwrap_or_default()).unwrap_or_default();
+    let ends = ["gone", "PE", "FC", "FC-after-connect", "ends", "too-big", "refused-namespace", "rivals"];
+    ends.contains(&verb) || (400..1_000).contains(&status) || (1_002..5_000).contains(&status)
 }
 
 /// `400`, `400-`, `400/3`, `U400`, `C1002`.
@@ -222,6 +246,8 @@ struct Run {
     jsonp: bool,
     /// The id of the acknowledgement that the server asked for.
     question: String,
+    /// The ids of its sessions.
+    sids: Vec<String>,
 }
 
 impl Run {
@@ -298,6 +324,7 @@ impl Run {
         let sid =
             text.split_once("\"sid\":\"").and_then(|(_, rest)| rest.split_once('"')).map(|(sid, _)| sid.to_owned());
         self.sid = sid.ok_or_else(|| format!("no session id in {}", show(open)))?;
+        self.sids.push(self.sid.clone());
         Ok(())
     }
 
@@ -373,6 +400,54 @@ impl Run {
                         return Err(format!("it is {found}"));
                     }
                     std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+            }
+            "again" => {
+                let (status, inner) = rest.split_once(' ').ok_or("`again status step`")?;
+                let begin = std::time::Instant::now();
+                loop {
+                    self.step(inner)?;
+                    let expected = self.status(status, "");
+                    if expected.is_ok() || begin.elapsed() > crate::wire::PATIENCE {
+                        return expected;
+                    }
+                }
+            }
+            "abort" => {
+                let begin = std::time::Instant::now();
+                while begin.elapsed() < crate::wire::PATIENCE {
+                    let mut wire = Wire::open(self.address)?;
+                    wire.send(
+                        format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", self.fill("{poll}"), self.address).as_bytes(),
+                    )?;
+                    // Whoever answers this has most likely begun with that, too.
+                    self.step("GET /socket.io/?EIO=4&transport=polling")?;
+                    self.step("200")?;
+                    drop(wire);
+                    // A request whose connection has ended when it is read is none: that one has to come again.
+                    let closed = std::time::Instant::now();
+                    while closed.elapsed() < UNSEEN {
+                        self.step("post 6")?;
+                        if self.status("400/1", "").is_ok() {
+                            return Ok(());
+                        }
+                    }
+                }
+                Err("the session lives on".to_owned())
+            }
+            "rivals" => {
+                let (one, other) = rest.split_once(' ').ok_or("`rivals name name`")?;
+                let mut found = Vec::new();
+                for name in [one, other] {
+                    self.step(&format!("use {name}"))?;
+                    self.step("respond")?;
+                    let answer = self.last()?;
+                    found.push((answer.status, String::from_utf8_lossy(&answer.body).into_owned()));
+                }
+                found.sort();
+                match found == [(200, "1".to_owned()), (400, String::new())] {
+                    true => Ok(()),
+                    false => Err(format!("the answers are {found:?}")),
                 }
             }
             "counts" => {

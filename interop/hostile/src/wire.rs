@@ -1,11 +1,34 @@
 //! Raw TCP with just enough HTTP and WebSocket to read what comes back.
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 /// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+thread_local! {
+    /// Where the connections of this thread come from. A server's events tell by it whose they are.
+    static SOURCE: Cell<Ipv4Addr> = const { Cell::new(Ipv4Addr::LOCALHOST) };
+}
+
+/// Lets the connections of this thread come from an address of this machine.
+pub(crate) fn come_from(source: Ipv4Addr) {
+    SOURCE.set(source);
+}
+
+/// Where the connections of this thread come from.
+pub(crate) fn source() -> Ipv4Addr {
+    SOURCE.get()
+}
+
+/// Whether this machine has more loopback addresses than one: Linux does.
+pub(crate) fn can_come_from(source: Ipv4Addr) -> bool {
+    std::net::TcpListener::bind((source, 0)).is_ok()
+}
 
 /// One TCP connection and the bytes that came and were not yet looked at.
 pub(crate) struct Wire {
@@ -35,7 +58,13 @@ pub(crate) struct Frame {
 
 impl Wire {
     pub(crate) fn open(address: SocketAddr) -> Result<Wire, String> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| format!("connect: {error}"))?;
+        let connected = || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.bind(&SocketAddr::from((SOURCE.get(), 0)).into())?;
+            socket.connect_timeout(&address.into(), PATIENCE)?;
+            Ok(TcpStream::from(socket))
+        };
+        let stream = connected().map_err(|error: std::io::Error| format!("connect: {error}"))?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         Ok(Wire { stream, buffer: Vec::new(), ended: false })
     }

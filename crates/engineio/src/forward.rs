@@ -490,7 +490,7 @@ impl<A: Application> Engine<A> {
     }
 
     /// Passes a request on to the server that has its session, and its answer back.
-    pub(crate) async fn forward<B: Body>(
+    pub(crate) async fn forward<B: Body + 'static>(
         self: Arc<Self>,
         owner: ServerTag,
         sid: Sid,
@@ -626,7 +626,7 @@ impl<A: Application> Engine<A> {
                 self.counters().slow_bodies.add();
                 (StatusCode::REQUEST_TIMEOUT, Some("body_timeout"))
             }
-            BodyError::Broken => (StatusCode::BAD_REQUEST, None),
+            BodyError::Broken | BodyError::Malformed => (StatusCode::BAD_REQUEST, None),
         };
         let response = close_after(with_headers(crate::service::empty(status), headers));
         match limit {

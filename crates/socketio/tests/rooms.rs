@@ -253,7 +253,7 @@ async fn rooms_that_middleware_joins_have_limits() {
     let server = serve(SocketIo::builder().limits(limits).namespace(root)).await;
     let (_client, id) = Client::join(server.addr).await;
     let socket = server.io.of("/").socket(&id).unwrap();
-    let rooms: std::collections::BTreeSet<_> = socket.rooms().into_iter().filter(|room| *room != id).collect();
+    let rooms: std::collections::BTreeSet<_> = socket.rooms().into_iter().filter(|room| **room != *id).collect();
     assert_eq!(rooms.iter().map(|room| room.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(server.io.security().count(socketio::SecurityKind::LimitReached), 3);
 }

@@ -28,18 +28,21 @@ const connect = async () => {
   const sub = pub.duplicate();
   for (const client of [pub, sub]) client.on("error", () => {});
   await Promise.all([pub.connect(), sub.connect()]);
-  if (adapter === "streams") return createStreamsAdapter(pub);
+  if (adapter === "streams" || adapter === "recovery") return createStreamsAdapter(pub);
   return adapter === "sharded" ? createShardedAdapter(pub, sub) : createAdapter(pub, sub);
 };
 
 const http = createServer();
-const io = new Server(http, { adapter: await connect() });
+// Streams, with clients that come back to any server.
+const recovery = adapter === "recovery" ? { connectionStateRecovery: {} } : {};
+const io = new Server(http, { adapter: await connect(), ...recovery });
 io.on("connection", (socket) => {
+  socket.on("shout", (text) => socket.broadcast.emit("shouted", text));
+  if (socket.recovered) return;
   socket.data = { server: name };
   for (const room of [socket.handshake.query.rooms ?? []].flat()) {
     for (const one of room.split(",")) socket.join(one);
   }
-  socket.on("shout", (text) => socket.broadcast.emit("shouted", text));
 });
 io.on("tell", (text) => io.local.emit("told", text, name));
 io.on("ask", (text, answer) => answer({ from: name, text }));
@@ -70,6 +73,7 @@ const seen = (socket) => ({
 });
 
 const operations = {
+  close: async () => await io.close(),
   count: async () => await io.of("/").adapter.serverCount(),
   emit: async (command) => void group(command).emit(...revive(command.event)),
   ask: async (command) => await group(command).emitWithAck(...revive(command.event)),

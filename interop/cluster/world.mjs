@@ -113,15 +113,19 @@ export class Node {
 export class Client {
   events = [];
 
-  constructor(node, name, rooms, transports = ["websocket"]) {
+  /** For each connection, whether the server knew it. */
+  connections = [];
+
+  constructor(node, name, rooms, transports = ["websocket"], options = { reconnection: false }) {
     this.node = node;
     this.name = name;
     this.socket = io(`http://127.0.0.1:${node.port}`, {
       forceNew: true,
       transports,
-      reconnection: false,
       query: { as: name, rooms },
+      ...options,
     });
+    this.socket.on("connect", () => this.connections.push(this.socket.recovered));
     this.socket.onAny((event, ...args) => {
       const answer = args.at(-1);
       if (typeof answer === "function") {
@@ -137,8 +141,16 @@ export class Client {
     return this.socket.id;
   }
 
+  get isConnected() {
+    return this.socket.connected;
+  }
+
   connected() {
     return this.socket.connected ? undefined : once(this.socket, "connect");
+  }
+
+  leave() {
+    this.socket.disconnect();
   }
 
   /** The next event of this name. */
@@ -147,6 +159,47 @@ export class Client {
       const at = this.events.findIndex(([event]) => event === name);
       return at < 0 ? undefined : this.events.splice(at, 1)[0];
     });
+  }
+}
+
+/** Binary values are written as {"$": "<hex>"}. */
+export const revive = (value) => {
+  if (Array.isArray(value)) return value.map(revive);
+  if (value && typeof value === "object") {
+    if (typeof value.$ === "string") return Buffer.from(value.$, "hex");
+    return Object.fromEntries(Object.entries(value).map(([key, entry]) => [key, revive(entry)]));
+  }
+  return value;
+};
+
+/** Our client, in a process of its own. */
+export class RustClient {
+  events = [];
+  connections = [];
+
+  constructor(node, name, rooms) {
+    this.node = node;
+    this.name = name;
+    this.child = start(process.env.CLUSTER_CLIENT, [`http://127.0.0.1:${node.port}`, name, rooms]);
+    createInterface({ input: this.child.stdout }).on("line", (line) => {
+      const said = JSON.parse(line);
+      if (said.event) this.events.push(revive(said.event));
+      if (said.connected) this.connections.push(said.recovered);
+      if (said.connected) this.id = said.connected;
+      if (said.connected || said.disconnected) this.isConnected = Boolean(said.connected);
+    });
+  }
+
+  async connected() {
+    await until(`${this.name} is connected`, () => this.isConnected);
+  }
+
+  next(name) {
+    return Client.prototype.next.call(this, name);
+  }
+
+  leave() {
+    this.child.kill("SIGKILL");
   }
 }
 

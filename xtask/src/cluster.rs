@@ -2,7 +2,8 @@
 //! starts; and ours behind real load balancers.
 //!
 //! A test is one operation in one direction through one adapter, `classic broadcast node>rust`; the table puts them side
-//! by side. A cell without a test counts as failed: nothing is left out.
+//! by side. A cell without a test counts as failed: nothing is left out. Below it stand emitters of both makes, and clients that
+//! come back to another server.
 
 use crate::Result;
 use crate::interop::{Test, broken, executable, parse_tap};
@@ -24,6 +25,7 @@ pub(crate) fn run() -> Result<Count> {
     crate::install::debian_file("/usr/sbin/haproxy", "haproxy")?;
     let postgres = executable(&["build", "-p", "socketio-postgres", "--example", "postgres_node"], "postgres_node")?;
     let node = executable(&["build", "-p", "socketio-redis", "--example", "cluster_node"], "cluster_node")?;
+    let client = executable(&["build", "-p", "socketio-testkit", "--example", "cluster_client"], "cluster_client")?;
     let python = crate::install::venv("py5", "interop/python/py5.txt")?;
     let mut tests = Vec::new();
     let mut holes = 0;
@@ -32,7 +34,11 @@ pub(crate) fn run() -> Result<Count> {
     {
         let args = ["--test-force-exit", "--test-reporter=tap", suite];
         let job = Job::new("node").args(args).dir(&crate::root().join("interop/cluster")).env("CLUSTER_NODE", &node);
-        let job = job.env("POSTGRES_NODE", &postgres).env("PYTHON", &python).env("NODE_TEST_CONTEXT", "");
+        let job = job
+            .env("CLUSTER_CLIENT", &client)
+            .env("POSTGRES_NODE", &postgres)
+            .env("PYTHON", &python)
+            .env("NODE_TEST_CONTEXT", "");
         let outcome = job.seconds(600).quiet().run()?;
         let mut found = parse_tap(&outcome.lines);
         if found.is_empty() || outcome.timed_out || !outcome.lines.iter().any(|line| line.starts_with("1..")) {
@@ -43,6 +49,9 @@ pub(crate) fn run() -> Result<Count> {
             Some(directions) => {
                 let (text, empty) = table(&found, directions);
                 print!("{text}");
+                for test in found.iter().filter(|test| !test.name.split(' ').any(|word| directions.contains(&word))) {
+                    println!("{:<6}{}", if test.passed { "ok" } else { "FAIL" }, test.name);
+                }
                 holes += empty;
             }
             None => {

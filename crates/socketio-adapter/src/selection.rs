@@ -29,6 +29,12 @@ impl Selection {
         self
     }
 
+    /// Whether somebody who is in these rooms is addressed.
+    pub fn selects(&self, rooms: &[crate::RoomName]) -> bool {
+        let included = self.rooms.is_empty() || rooms.iter().any(|room| self.rooms.contains(room));
+        included && !rooms.iter().any(|room| self.except.contains(room))
+    }
+
     /// Leaves the members of `rooms` out. Node: `except`.
     #[must_use]
     pub fn except(mut self, rooms: impl IntoRooms) -> Self {

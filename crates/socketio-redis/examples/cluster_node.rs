@@ -1,23 +1,25 @@
 //! One server of a mixed cluster on Redis, for `interop/cluster`, or an emitter beside it.
-//! `cluster_node classic|sharded|streams|python|python-emitter redis://… name`
+//! `cluster_node classic|sharded|streams|recovery|python|python-emitter redis://… name`
 
 mod node;
 
 use serde_json::{Value as Json, json};
-use socketio_redis::{RedisBus, RedisStreamsBus};
+use socketio_redis::{RedisBus, RedisStreamsBus, emitter, streams_emitter};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-const USAGE: &str = "cluster_node classic|sharded|streams|python|python-emitter redis://… name";
+const USAGE: &str = "cluster_node classic|sharded|streams|recovery|python|python-emitter redis://… name";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [adapter, url, name] = &args[..] else { return Err(USAGE.into()) };
     match &**adapter {
-        "classic" => node::run(RedisBus::classic(url)?, name.clone()).await,
-        "sharded" => node::run(RedisBus::sharded(url)?, name.clone()).await,
-        "streams" => node::run(RedisStreamsBus::new(url)?, name.clone()).await,
-        "python" => node::run(RedisBus::python(url)?, name.clone()).await,
+        "classic" => node::run(RedisBus::classic(url)?, Some(emitter(url)?), false, name.clone()).await,
+        "sharded" => node::run(RedisBus::sharded(url)?, None, false, name.clone()).await,
+        "streams" => node::run(RedisStreamsBus::new(url)?, Some(streams_emitter(url)?), false, name.clone()).await,
+        // Streams, with clients that come back to any server.
+        "recovery" => node::run(RedisStreamsBus::new(url)?, Some(streams_emitter(url)?), true, name.clone()).await,
+        "python" => node::run(RedisBus::python(url)?, None, false, name.clone()).await,
         "python-emitter" => emit(url).await,
         other => Err(format!("there is no adapter `{other}`").into()),
     }

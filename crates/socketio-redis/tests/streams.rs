@@ -109,6 +109,7 @@ impl Drop for Redis {
 enum Got {
     Message(Envelope, Option<Arc<str>>),
     Foreign,
+    Placed(u64, String),
     Lost(u64),
     Health(Health),
 }
@@ -135,6 +136,10 @@ impl Inbox for Letters {
             self.numbers.lock().unwrap().push(number);
         }
         self.put(Got::Message(envelope, offset));
+    }
+
+    fn placed(&self, _: &str, number: u64, offset: &str) {
+        self.put(Got::Placed(number, offset.to_owned()));
     }
 
     fn foreign(&self, _: &Foreign) {
@@ -202,7 +207,7 @@ impl Node {
     /// Emits, and waits until Redis has it.
     async fn say(&self, to: Selection, event: &str, values: Vec<Value>) -> Result<Arc<str>, BusError> {
         match self.publish(broadcast(to, event, values))? {
-            Published::At(offset) => offset.await,
+            Published::At { offset, .. } => offset.await,
             Published::Queued => panic!("a broadcast has an offset"),
         }
     }
@@ -335,7 +340,7 @@ async fn the_buffer_for_a_redis_that_is_away_is_bounded() {
     let mut kept = Vec::new();
     let full = loop {
         match a.publish(broadcast(all(), "kept", vec!["x".repeat(1_000).into()])) {
-            Ok(Published::At(offset)) => kept.push(offset),
+            Ok(Published::At { offset, .. }) => kept.push(offset),
             Ok(Published::Queued) => panic!("a broadcast has an offset"),
             Err(error) => break error,
         }
@@ -387,14 +392,68 @@ async fn hostile_entries_kill_and_block_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_taken_up_once_with_what_was_missed() {
+async fn a_server_hears_where_its_own_events_stand() {
+    let redis = Redis::start();
+    let (a, b) = (Node::on(&redis, "a").await, Node::on(&redis, "b").await);
+    let mut want = Vec::new();
+    for _ in 0..100 {
+        b.say(all(), "b", vec![]).await.expect("Redis takes it");
+        let Published::At { number, offset } = a.publish(broadcast(all(), "a", vec![])).expect("there is room") else {
+            panic!("a broadcast has an offset")
+        };
+        want.push((number, offset.await.expect("Redis takes it").to_string()));
+    }
+    assert!(want.is_sorted());
+    let (mut heard, mut placed) = (0, Vec::new());
+    a.until(|got| {
+        match got {
+            Got::Message(..) => heard += 1,
+            // In between, as they stand in the stream.
+            Got::Placed(number, offset) if heard == placed.len() + 1 => placed.push((*number, offset.clone())),
+            got => panic!("{got:?} is out of order"),
+        }
+        (placed.len() == want.len()).then_some(())
+    })
+    .await;
+    assert_eq!(placed, want);
+}
+
+fn session(pid: &str, data: Value) -> StoredSession {
+    let rooms = ["s", "red"].into_iter().map(RoomName::from).collect();
+    StoredSession { id: "s".into(), pid: pid.into(), rooms, data, since: None, by: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_taken_once_by_one_of_all_that_ask() {
+    let redis = Redis::start();
+    let (a, b) = (Node::on(&redis, "a").await, Node::on(&redis, "b").await);
+    let data = Value::Map([("n", Value::from(1))].into_iter().collect());
+    for _ in 0..20 {
+        a.bus.persist("/", session("secret", data.clone()), Duration::from_secs(60));
+        // Behind it on the same connection: it is there.
+        a.say(all(), "behind", vec![]).await.expect("Redis takes it");
+        let (one, other) = tokio::join!(a.bus.take("/", "secret"), b.bus.take("/", "secret"));
+        let mut taken: Vec<_> = [one, other].into_iter().filter_map(|taken| taken.expect("Redis answers")).collect();
+        assert_eq!((taken.len(), taken.pop()), (1, Some(session("secret", data.clone()))));
+    }
+    for pid in ["secret", "", "other", &"x".repeat(100)] {
+        assert_eq!(b.bus.take("/", pid).await, Ok(None), "{pid}");
+    }
+    // One of another namespace, and somebody else's value under the key.
+    a.bus.persist("/other", session("secret", data), Duration::from_secs(60));
+    assert_eq!(a.bus.take("/", "secret").await, Ok(None));
+    for junk in [&b"%"[..], b"wA==", b""] {
+        redis.command(&[b"SET", b"sio:session:junk", junk]).await;
+        assert_eq!(b.bus.take("/", "junk").await, Ok(None));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_missed_is_read_from_the_stream() {
     let redis = Redis::start();
     let (a, b) = (Node::on(&redis, "a").await, Node::on(&redis, "b").await);
     let first = a.say(all(), "seen", vec![]).await.expect("Redis takes it");
-    let rooms = ["s", "red"].into_iter().map(RoomName::from).collect();
-    let data = Value::Map([("n", Value::from(1))].into_iter().collect());
-    let session = StoredSession { id: "s".into(), pid: "secret".into(), rooms, data };
-    a.bus.persist("/", session.clone(), Duration::from_secs(60));
+    let rooms = session("", Value::Null).rooms;
     let mut want = Vec::new();
     for n in 0..1_200_i64 {
         let (to, missed) = match n % 4 {
@@ -403,7 +462,7 @@ async fn a_session_is_taken_up_once_with_what_was_missed() {
             2 => (all().to("red").except("s"), false),
             _ => (all(), true),
         };
-        let Published::At(offset) = a.publish(broadcast(to, "n", vec![n.into()])).expect("there is room") else {
+        let Published::At { offset, .. } = a.publish(broadcast(to, "n", vec![n.into()])).expect("there is room") else {
             panic!("a broadcast has an offset")
         };
         if missed {
@@ -414,37 +473,25 @@ async fn a_session_is_taken_up_once_with_what_was_missed() {
     for (n, offset) in want {
         expected.push((vec![Value::from(n)], offset.await.expect("Redis takes it")));
     }
-    let restored = b.bus.restore("/", "secret", &first).await.expect("Redis answers").expect("it is there");
-    assert_eq!(restored.session, session);
-    let missed: Vec<_> = restored.missed.iter().map(|it| (it.event.values().unwrap(), it.offset.clone())).collect();
-    assert_eq!(missed, expected);
-    // It is gone now, and what is no session was never there.
-    for (pid, offset) in [("secret", &*first), ("", &first), ("other", &first)] {
-        assert!(b.bus.restore("/", pid, offset).await.expect("Redis answers").is_none());
-    }
+    // A volatile one is not for those who were away.
+    let Message::Broadcast { event, mut options, request } = broadcast(all(), "volatile", vec![]) else { panic!() };
+    options.flags.volatile = true;
+    let Ok(Published::At { offset: end, .. }) = a.publish(Message::Broadcast { event, options, request }) else {
+        panic!()
+    };
+    let end = end.await.expect("Redis takes it");
+    let replay = b.bus.replay("/", &first, &rooms).await.expect("Redis answers").expect("it is there");
+    let missed: Vec<_> = replay.missed.iter().map(|it| (it.event.values().unwrap(), it.offset.clone())).collect();
+    assert_eq!((missed, replay.until), (expected, end.clone()));
+    let replay = b.bus.replay("/other", &end, &rooms).await.expect("Redis answers").expect("it is there");
+    assert_eq!((replay.missed.len(), replay.until), (0, end.clone()));
     for offset in ["", "$", "+", "1", "0-0-0", "0-1"] {
-        a.bus.persist("/", session.clone(), Duration::from_secs(60));
-        a.say(all(), "behind", vec![]).await.expect("Redis takes it");
-        assert!(b.bus.restore("/", "secret", offset).await.expect("Redis answers").is_none(), "{offset}");
+        assert!(b.bus.replay("/", offset, &rooms).await.expect("Redis answers").is_none(), "{offset}");
     }
-    // Somebody else's value under the key.
-    for junk in [&b"%"[..], b"wA==", b""] {
-        redis.command(&[b"SET", b"sio:session:junk", junk]).await;
-        assert!(b.bus.restore("/", "junk", &first).await.expect("Redis answers").is_none());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_whose_entries_are_trimmed_away_is_not_taken_up() {
-    let redis = Redis::start();
-    let a = Node::on(&redis, "a").await;
-    let first = a.say(all(), "seen", vec![]).await.expect("Redis takes it");
-    let rooms = ["s"].into_iter().map(RoomName::from).collect();
-    let session = StoredSession { id: "s".into(), pid: "p".into(), rooms, data: Value::Null };
-    a.bus.persist("/", session, Duration::from_secs(60));
-    a.say(all(), "missed", vec![]).await.expect("Redis takes it");
+    // What is trimmed away is not known any more.
+    a.say(all(), "newer", vec![]).await.expect("Redis takes it");
     redis.command(&[b"XTRIM", b"socket.io", b"MAXLEN", b"1"]).await;
-    assert!(a.bus.restore("/", "p", &first).await.expect("Redis answers").is_none());
+    assert!(b.bus.replay("/", &end, &rooms).await.expect("Redis answers").is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,9 +15,10 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use socketio_adapter::cluster::{
-    Bus, BusError, ClusterOptions, Envelope, Health, Inbox, Machine, Message, News, Output, Question, ReplyTo,
-    RequestId, ServerId, SocketDetails, Target, Task, wire::Foreign,
+    Bus, BusError, ClusterOptions, Envelope, Health, Inbox, Machine, Message, News, Output, Published, Question,
+    ReplyTo, RequestId, ServerId, SocketDetails, Target, Task, wire::Foreign,
 };
+use socketio_adapter::recovery::Place;
 use socketio_adapter::{BroadcastFlags, BroadcastOptions, RoomEvent, Rooms, Selection};
 use socketio_proto::{EncodeError, OwnedArgs, Spread, Value, is_reserved_event, to_value};
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -151,6 +152,9 @@ impl Cluster {
             self.bus.open(&name);
         }
         part.turn(|state, now| state.machine.start(now));
+        if let Some(log) = nsp.shared() {
+            log.health(self.bus.health());
+        }
         // The others may have answered before the broker knew that we listen.
         if self.bus.health() == Health::Up
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
@@ -202,12 +206,21 @@ impl engineio::Carrier for Lines {
 struct Post(Weak<Cluster>);
 
 impl Inbox for Post {
-    fn received(&self, envelope: Envelope, _: Option<Arc<str>>) {
+    fn received(&self, envelope: Envelope, offset: Option<Arc<str>>) {
         let Some(cluster) = self.0.upgrade() else { return };
         cluster.count(|counters| counters.cluster_in.add());
         // Namespaces that others have and we do not are nothing unusual.
         if let Some(part) = cluster.part(&envelope.namespace) {
-            part.turn(|state, now| state.machine.received(now, envelope));
+            let place = offset.and_then(|offset| Place::parse(&offset));
+            part.turn(|state, now| state.machine.read(now, envelope, place));
+        }
+    }
+
+    fn placed(&self, namespace: &str, number: u64, offset: &str) {
+        if let Some(part) = self.0.upgrade().and_then(|cluster| cluster.part(namespace))
+            && let Some(place) = Place::parse(offset)
+        {
+            part.turn(|state, _| state.machine.placed(number, place));
         }
     }
 
@@ -236,6 +249,11 @@ impl Inbox for Post {
     fn health(&self, health: Health) {
         let Some(cluster) = self.0.upgrade() else { return };
         cluster.tell_forwarding();
+        for nsp in cluster.all().iter().filter_map(|part| part.nsp.upgrade()) {
+            if let Some(log) = nsp.shared() {
+                log.health(health);
+            }
+        }
         match health {
             Health::Up => {
                 tracing::info!("the broker is connected");
@@ -324,12 +342,20 @@ impl Part {
         result
     }
 
-    pub(crate) fn publish(&self, message: Message, to: Target) -> Result<(), BusError> {
+    /// Publishes something for everybody. Returns the number under which it comes back, where it does.
+    pub(crate) fn publish_numbered(&self, message: Message) -> Result<Option<u64>, BusError> {
+        Ok(match self.publish(message, Target::Everybody)? {
+            Published::At { number, .. } => Some(number),
+            Published::Queued => None,
+        })
+    }
+
+    pub(crate) fn publish(&self, message: Message, to: Target) -> Result<Published, BusError> {
         let envelope = Envelope { sender: Some(self.cluster.id.clone()), namespace: Arc::clone(&self.name), message };
         match self.cluster.bus.publish(envelope, to) {
-            Ok(_) => {
+            Ok(published) => {
                 self.cluster.count(|counters| counters.cluster_out.add());
-                Ok(())
+                Ok(published)
             }
             Err(error) => {
                 self.cluster.count(|counters| counters.cluster_refused.add());
@@ -352,7 +378,8 @@ impl Part {
         flags: &BroadcastFlags,
     ) -> Result<(), EmitError> {
         let message = broadcast(event, args, selection, flags, None)?;
-        Ok(self.publish(message, Target::Everybody)?)
+        self.publish(message, Target::Everybody)?;
+        Ok(())
     }
 
     /// Sends an event to the other servers' sockets and wants their answers.
@@ -408,6 +435,11 @@ impl Part {
         &self.cluster.bus
     }
 
+    /// The name of this server.
+    pub(crate) fn server(&self) -> &ServerId {
+        &self.cluster.id
+    }
+
     /// A room has its first member or has lost its last. Called under the lock of the rooms.
     pub(crate) fn room_event(&self, rooms: &Rooms<Socket>, event: &RoomEvent) {
         let bus = &self.cluster.bus;
@@ -448,8 +480,20 @@ impl Part {
         let Some(nsp) = self.nsp.upgrade() else { return };
         let local = |selection: Selection| Operators::new(Arc::clone(&nsp)).selecting(selection).local();
         match task {
-            Task::Broadcast { event, options, reply: None } => deliver(&nsp, &event, options),
-            Task::Broadcast { event, options, reply: Some(reply) } => self.ask_clients(&nsp, &event, options, reply),
+            Task::Broadcast { event, options, reply: None, place } => match (nsp.shared(), place) {
+                (Some(log), Some(place)) if !options.flags.volatile => {
+                    log.heard(place, event, options.selection, options.flags);
+                }
+                _ => deliver(&nsp, &event, options),
+            },
+            Task::Broadcast { event, options, reply: Some(reply), .. } => {
+                self.ask_clients(&nsp, &event, options, reply);
+            }
+            Task::Placed { number, place } => {
+                if let Some(log) = nsp.shared() {
+                    log.placed(number, place);
+                }
+            }
             Task::Join { selection, rooms } => {
                 if let Err(error) = local(selection).sockets_join(rooms).result() {
                     tracing::warn!(namespace = &*self.name, %error, "sockets did not join as another server wanted");
@@ -553,6 +597,20 @@ fn broadcast<T: Serialize>(
     let event = OwnedArgs::event(event, args)?;
     let options = BroadcastOptions { selection: selection.clone(), flags: flags.clone() };
     Ok(Message::Broadcast { event, options, request })
+}
+
+/// An event, and the message that has it.
+pub(crate) fn message_of<T: Serialize>(
+    event: &str,
+    args: &T,
+    selection: &Selection,
+    flags: &BroadcastFlags,
+) -> Result<(OwnedArgs, Message), EmitError> {
+    let message = broadcast(event, args, selection, flags, None)?;
+    match &message {
+        Message::Broadcast { event, .. } => Ok((event.clone(), message)),
+        _ => unreachable!("it is a broadcast"),
+    }
 }
 
 /// An event of another server for sockets of this one.

@@ -31,7 +31,8 @@ use crate::leave::Leaver;
 use crate::middleware::VerdictFuture;
 use crate::nsp::Nsp;
 use crate::policy::forbidden;
-use crate::recovery::Tracked;
+use crate::recovery::{Claimed, Tracked};
+use crate::shared::Restoring;
 use crate::socket::{CLOSE, Client, EXPIRY, LOOK, Phase, random_id};
 use crate::{Action, DisconnectReason, Fault, SecurityKind, Socket};
 
@@ -48,6 +49,8 @@ struct Core {
     members: Vec<Option<Member>>,
     /// Joins about which the application has been asked whether there is such a namespace.
     asking: Vec<Asked>,
+    /// Joins for which a session is looked for.
+    restoring: Vec<Awaited>,
     /// Sockets whose handlers have not finished saying goodbye.
     leavers: Vec<Leaver>,
     /// A packet waits for attachments.
@@ -83,6 +86,13 @@ struct Asked {
     asking: Asking,
 }
 
+struct Awaited {
+    slot: Slot,
+    nsp: Arc<Nsp>,
+    auth: Option<Payload<'static>>,
+    restoring: Restoring,
+}
+
 #[derive(Default)]
 struct Join {
     next: usize,
@@ -107,6 +117,7 @@ impl Connection {
             machine,
             members: Vec::new(),
             asking: Vec::new(),
+            restoring: Vec::new(),
             leavers: Vec::new(),
             reconstructing: false,
             joining: false,
@@ -299,15 +310,25 @@ impl Core {
         }
     }
 
-    /// The namespace is known: middleware decides next.
+    /// The namespace is known: who the client was decides next.
     fn reserve(&mut self, slot: Slot, nsp: &Arc<Nsp>, auth: Option<Payload<'static>>) {
+        match Tracked::claim(nsp, self.machine.revision(), auth.as_ref()) {
+            Claimed::Now(tracked) => self.seat(slot, nsp, auth, tracked),
+            Claimed::Later(restoring) => {
+                self.restoring.push(Awaited { slot, nsp: Arc::clone(nsp), auth, restoring });
+                self.joining = true;
+            }
+        }
+    }
+
+    /// Middleware decides next.
+    fn seat(&mut self, slot: Slot, nsp: &Arc<Nsp>, auth: Option<Payload<'static>>, tracked: Option<Box<Tracked>>) {
         let namespace = &*nsp.name;
         let id = match self.machine.revision() {
             Revision::V5 => random_id(),
             Revision::V4 if namespace == "/" => self.client.session.sid().into(),
             Revision::V4 => format!("{namespace}#{}", self.client.session.sid()).into(),
         };
-        let tracked = Tracked::claim(nsp, self.machine.revision(), auth.as_ref());
         let auth = auth.map(Box::new);
         let socket = Socket::new(id, Arc::clone(nsp), Arc::clone(&self.client), auth, tracked);
         let member = Member { slot, socket, lane: Lane::default(), join: Some(Box::default()) };
@@ -341,7 +362,17 @@ impl Core {
                 Err(message) => self.turn_away(slot, &namespace, message),
             }
         }
-        self.joining = !self.asking.is_empty();
+        let mut index = 0;
+        while let Some(awaited) = self.restoring.get_mut(index) {
+            let Poll::Ready(found) = awaited.restoring.poll(cx) else {
+                index += 1;
+                continue;
+            };
+            let Awaited { slot, nsp, auth, .. } = self.restoring.remove(index);
+            let tracked = found.map_or_else(Tracked::anew, |(pid, former)| Tracked::of(pid, former));
+            self.seat(slot, &nsp, auth, Some(tracked));
+        }
+        self.joining = !self.asking.is_empty() || !self.restoring.is_empty();
         for index in 0..self.members.len() {
             let Some(Some(member)) = self.members.get_mut(index) else { continue };
             match member.poll_join(cx) {
@@ -365,6 +396,9 @@ impl Core {
             Ok(None) => {}
             Ok(Some(reason)) => return self.refuse(index, &forbidden(reason).into()),
             Err(panicked) => return self.panicked(panicked),
+        }
+        if let Err(panicked) = lane::guard(|| member.socket.0.ask_about_rooms()) {
+            return self.panicked(panicked);
         }
         let futures = match member.socket.connect_handlers() {
             Ok(Ok(futures)) => futures,
@@ -554,6 +588,7 @@ impl Core {
                         member.socket.0.release();
                     }
                     self.asking.retain(|asked| asked.slot != slot);
+                    self.restoring.retain(|awaited| awaited.slot != slot);
                     self.env().counters.connects_refused.add();
                     self.env().report_turned_away(&self.client.session, &namespace, JOIN_TIMEOUT);
                     self.send_own_refusal(&namespace, JOIN_TIMEOUT);
@@ -601,6 +636,7 @@ impl Core {
 
     fn leave_all(&mut self, why: (DisconnectReason, Option<&'static str>)) {
         self.asking.clear();
+        self.restoring.clear();
         for member in std::mem::take(&mut self.members).into_iter().flatten() {
             self.leave(member, why);
         }
@@ -645,7 +681,9 @@ impl Member {
     /// Runs middleware, one after the other. Ready when it has decided, or when there is nothing to decide.
     fn poll_join(&mut self, cx: &mut Context<'_>) -> Result<Poll<Result<(), ConnectError>>, Panicked> {
         let Some(join) = &mut self.join else { return Ok(Poll::Ready(Ok(()))) };
-        if self.socket.recovered() && self.socket.0.nsp.recovery.as_ref().is_some_and(|it| it.skips_middleware()) {
+        let recovery = self.socket.0.nsp.recovery.as_ref();
+        let stayed_here = self.socket.0.tracked.as_ref().is_some_and(|tracked| !tracked.is_adopted());
+        if self.socket.recovered() && stayed_here && recovery.is_some_and(|recovery| recovery.skips_middleware()) {
             return Ok(Poll::Ready(Ok(())));
         }
         let table = &self.socket.0.nsp.table;

@@ -141,6 +141,11 @@ pub struct Broadcasted {
 }
 
 impl Broadcasted {
+    /// Nobody has got anything yet.
+    pub(crate) fn nobody() -> Self {
+        Self { result: Ok(()), recipients: 0, refused: 0 }
+    }
+
     /// Whether the event could be encoded and handed to the cluster, if there is one. A broadcast to nobody is ok.
     pub fn is_ok(&self) -> bool {
         self.result.is_ok()
@@ -152,7 +157,7 @@ impl Broadcasted {
         self.result.as_ref().err()
     }
 
-    /// How many sockets of this server have the event in their queue.
+    /// How many sockets of this server have the event in their queue. With recovery across servers: how many are about to get it.
     pub fn recipients(&self) -> usize {
         self.recipients
     }

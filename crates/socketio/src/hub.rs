@@ -320,6 +320,7 @@ impl SocketIo {
     pub async fn close_within(&self, deadline: Duration) {
         tracing::info!(connections = self.hub.env.counters.connections_open.value(), "the server is closing");
         self.hub.env.closing.store(true, Ordering::SeqCst);
+        self.hub.all().iter().filter_map(|namespace| namespace.shared()).for_each(|log| log.flush());
         match &self.engine {
             Some(engine) => engine.0.close(deadline).await,
             None => {

@@ -69,6 +69,7 @@ mod reliable;
 mod remote;
 mod room_events;
 mod security;
+mod shared;
 mod socket;
 mod stateful;
 mod stats;

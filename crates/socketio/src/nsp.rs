@@ -18,6 +18,7 @@ use crate::namespace::Table;
 use crate::rates::SharedBuckets;
 use crate::recovery::NspRecovery;
 use crate::room_events::RoomNews;
+use crate::shared::Shared;
 use crate::{AckStream, Broadcasted, Joined, Operators, RemoteSocket, Socket};
 
 pub(crate) struct Nsp {
@@ -55,7 +56,10 @@ impl Nsp {
     ) -> Self {
         let room_news = table.room_hook.clone().map(|hook| Box::new(RoomNews::new(hook)));
         let rooms = Mutex::new(Rooms::new(env.limits.rooms()));
-        let recovery = env.recovery.as_ref().map(|config| Box::new(NspRecovery::new(config)));
+        let shares = env.cluster.as_ref().is_some_and(|cluster| cluster.bus().sessions().is_some());
+        let recovery = env.recovery.as_ref();
+        let recovery = recovery
+            .map(|config| Box::new(NspRecovery::new(config, shares.then(|| Shared::new(config.options.log_timeout)))));
         let rates = SharedBuckets::new(&table.rates);
         Self {
             name,

@@ -124,6 +124,14 @@ impl Operators {
             return outcome;
         }
         for namespace in &self.namespaces {
+            if let Some(log) = namespace.shared().filter(|_| !self.flags.local && !self.flags.volatile) {
+                outcome.recipients +=
+                    Self::new(Arc::clone(namespace)).selecting(self.selection.clone()).sockets().len();
+                if let Err(error) = log.emit(event, &args, &self.selection, &self.flags) {
+                    outcome.result = Err(error);
+                }
+                continue;
+            }
             if let Err(error) = self.emit_in(namespace, event, &args, &mut outcome) {
                 outcome.result = Err(error);
                 break;
@@ -183,7 +191,11 @@ impl Operators {
                     stream.not_asked(socket, error);
                     continue;
                 }
-                let error = match socket.deliver_in(&mut fanout, encoded, self.flags.volatile) {
+                let delivery = match namespace.shared() {
+                    Some(log) => log.send(socket, encoded.clone(), self.flags.volatile),
+                    None => socket.deliver_in(&mut fanout, encoded, self.flags.volatile),
+                };
+                let error = match delivery {
                     Delivery::Queued => {
                         stream.asked(id, socket);
                         announcement.of(socket, event, &args);

@@ -13,8 +13,9 @@ use crate::{Extensions, SecurityKind, Socket};
 ///
 /// It is asked at four places: before a client that middleware has let in joins the namespace; before [`Socket::join`] puts it
 /// into a room; before an event of it is looked at; before something is sent with [`Socket::to`] and its like. What the server
-/// itself does, through [`SocketIo`](crate::SocketIo) or [`NamespaceHandle`](crate::NamespaceHandle), it is not asked about. A
-/// client that comes back by recovery keeps its rooms.
+/// itself does, through [`SocketIo`](crate::SocketIo) or [`NamespaceHandle`](crate::NamespaceHandle), it is not asked about. Of
+/// a client that comes back by recovery it is asked whether it may join its namespace, and each of its rooms but its own: what it
+/// denies is left out.
 ///
 /// It needs no server, so it is tested as the function it is. A closure is one, too:
 ///

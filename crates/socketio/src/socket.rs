@@ -386,6 +386,10 @@ impl Socket {
     /// From this call on the socket is not [`connected`](Self::connected). Its disconnect handlers run on the
     /// connection's own task, soon. Node: `disconnect`.
     pub fn disconnect(&self, close: bool) {
+        // What was sent before comes before.
+        if let Some(log) = self.0.nsp.shared().filter(|_| self.connected()) {
+            log.flush();
+        }
         if self.0.dismiss() {
             let env = &self.0.nsp.env;
             match env.parser.encode_disconnect(&self.0.nsp.name, HEADROOM) {
@@ -452,7 +456,11 @@ impl Socket {
         if let Err(error) = self.0.await_ack(id, Waiter::One(sender)) {
             return AckFuture::failed(error);
         }
-        let refused = match self.deliver(frames, flags.volatile) {
+        let delivery = match self.0.nsp.shared() {
+            Some(log) => log.send(self, frames, flags.volatile),
+            None => self.deliver(frames, flags.volatile),
+        };
+        let refused = match delivery {
             Delivery::Queued => {
                 Announcement::default().of(self, event, args);
                 let timeout = flags.timeout.unwrap_or(env.ack_timeout);

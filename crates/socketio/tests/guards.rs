@@ -2,6 +2,7 @@
 #![cfg(all(feature = "testing", feature = "validate"))]
 #![allow(clippy::type_complexity)] // what handlers have seen
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -295,4 +296,39 @@ async fn a_socket_whose_credentials_expire_is_disconnected_at_that_moment_and_no
     server.advance(Duration::from_secs(1)).await;
     assert_eq!(server.sockets("/"), 1);
     assert_eq!(ask(&eve, "for", None::<u64>).await, "\"done\"");
+}
+
+/// A policy may change its mind while a client is away.
+#[tokio::test(start_paused = true)]
+async fn the_policy_is_asked_again_about_the_rooms_of_a_client_that_comes_back() {
+    let open = Arc::new(AtomicBool::new(true));
+    let is_open = open.clone();
+    let root = Namespace::new("/").policy(move |_: &Who<'_>, action: &Action<'_>| match action {
+        Action::Join { room } => *room != "vault" || is_open.load(Ordering::SeqCst),
+        _ => true,
+    });
+    let recovery = socketio::RecoveryOptions::default();
+    let (builder, heard) = listen(SocketIo::builder().connection_state_recovery(recovery).namespace(root));
+    let server = testing::serve(builder);
+    let ann = server.connect("/").await;
+    let id = ann.id();
+    let secret = |client: &TestClient| match &client.sent()[0] {
+        testing::Sent::Text(text) => text.split("\"pid\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned(),
+        testing::Sent::Binary(_) => panic!("CONNECT is text"),
+    };
+    let pid = secret(&ann);
+    let socket = server.io().of("/").socket(&id).unwrap();
+    assert!(socket.join(["vault", "lobby"]).is_ok());
+    ann.cut();
+    server.settle().await;
+    server.io().to("vault").emit("gold", 1);
+    server.io().to("lobby").emit("news", 2);
+    server.io().to(["vault", "lobby"]).emit("both", 3);
+    open.store(false, Ordering::SeqCst);
+    let back = server.client().auth(serde_json::json!({"pid": pid})).connect("/").await.unwrap();
+    server.settle().await;
+    assert_eq!((back.id(), back.waiting()), (id.clone(), vec!["news".to_owned(), "both".to_owned()]));
+    let socket = server.io().of("/").socket(&id).unwrap();
+    assert!(socket.recovered() && socket.is_in("lobby") && !socket.is_in("vault"));
+    assert_eq!(drain(&heard), [(Kind::PolicyDenied, "policy".into(), Some("vault".into()))]);
 }

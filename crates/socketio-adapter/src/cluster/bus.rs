@@ -119,15 +119,21 @@ pub enum Target {
 pub enum Published {
     /// It is on its way.
     Queued,
-    /// It is on its way, and will have an offset, from which clients can recover.
-    At(BoxFuture<'static, Result<Arc<str>, BusError>>),
+    /// It is on its way into a log that all servers read. [`Inbox::placed`] is told under this number when it has been read
+    /// there.
+    At {
+        /// Numbers grow in the order of the calls.
+        number: u64,
+        /// Resolves to its offset when the broker has it.
+        offset: BoxFuture<'static, Result<Arc<str>, BusError>>,
+    },
 }
 
 impl fmt::Debug for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Queued => "Queued",
-            Self::At(_) => "At(_)",
+            Self::At { .. } => "At",
         })
     }
 }
@@ -192,6 +198,12 @@ pub trait Inbox: Send + Sync {
         let _ = bytes;
     }
 
+    /// A message of this server, published under this number, has been read from the log: everything that stands before it has
+    /// been given to [`received`](Self::received). Nothing is said of one that was lost.
+    fn placed(&self, namespace: &str, number: u64, offset: &str) {
+        let _ = (namespace, number, offset);
+    }
+
     /// Something was published that is no message of this protocol. It is counted, nothing else.
     fn foreign(&self, why: &Foreign);
 
@@ -205,19 +217,27 @@ pub trait Inbox: Send + Sync {
     fn has_room(&self, namespace: &str, room: &str) -> bool;
 }
 
-/// Sessions of clients that are away, kept where every server finds them. Part of a [`Bus`] that can replay.
+/// Sessions of clients that are away, kept where every server finds them, and what was published meanwhile. Part of a [`Bus`]
+/// that can replay.
 pub trait Sessions: Send + Sync {
     /// Keeps a session for so long.
     fn persist(&self, namespace: &str, session: StoredSession, away: Duration);
 
-    /// Takes a session out, with what was published after `offset` and is addressed to its rooms. `None` when there is no
-    /// such session, or what was missed is not complete any more.
-    fn restore(
+    /// Up to which offset this server has read, of whichever namespace. `None` before it reads.
+    fn position(&self) -> Option<Arc<str>>;
+
+    /// Takes a session out: of all servers that ask at the same time one gets it. `None` when it is not there, or belongs to
+    /// another namespace.
+    fn take(&self, namespace: &str, pid: &str) -> BoxFuture<'static, Result<Option<StoredSession>, BusError>>;
+
+    /// What was published after `offset` for somebody in these rooms, in order and without volatile events. `None` when that is not
+    /// known any more, or more than a client may have missed.
+    fn replay(
         &self,
         namespace: &str,
-        pid: &str,
         offset: &str,
-    ) -> BoxFuture<'static, Result<Option<RestoredSession>, BusError>>;
+        rooms: &[RoomName],
+    ) -> BoxFuture<'static, Result<Option<Replay>, BusError>>;
 }
 
 /// A session as servers keep it for each other.
@@ -231,15 +251,19 @@ pub struct StoredSession {
     pub rooms: RoomNames,
     /// What the application keeps with it, an object.
     pub data: Value,
+    /// The offset of the newest event before the client joined. Servers of ours say so, Node's do not.
+    pub since: Option<Arc<str>>,
+    /// Which server keeps it. Servers of ours say so, Node's do not.
+    pub by: Option<ServerId>,
 }
 
-/// A session that was found again.
+/// What a client has missed.
 #[derive(Debug, Clone)]
-pub struct RestoredSession {
-    /// The session.
-    pub session: StoredSession,
-    /// What its client has missed, in order.
+pub struct Replay {
+    /// The events in order.
     pub missed: Vec<MissedEvent>,
+    /// Up to where that is everything.
+    pub until: Arc<str>,
 }
 
 /// An event that a client has missed.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use socketio_proto::{OwnedArgs, Value};
 
 use super::{Envelope, Membership, Message, RequestId, ServerId, SocketDetails, Target};
+use crate::recovery::Place;
 use crate::{BroadcastOptions, RoomName, RoomNames, Selection};
 
 /// Times and bounds of a [`Machine`].
@@ -86,6 +87,15 @@ pub enum Task {
         options: BroadcastOptions,
         /// Who wants the answers of the clients, if anybody does.
         reply: Option<ReplyTo>,
+        /// Where it stands in the log of the cluster, if there is one.
+        place: Option<Place>,
+    },
+    /// An event of this server stands there in the log of the cluster.
+    Placed {
+        /// Under which number it was published.
+        number: u64,
+        /// Where it stands.
+        place: Place,
     },
     /// Sockets join rooms.
     Join {
@@ -309,6 +319,16 @@ impl Machine {
 
     /// Takes a message.
     pub fn received(&mut self, now: Instant, envelope: Envelope) {
+        self.read(now, envelope, None);
+    }
+
+    /// A message of this server has come back from the log of the cluster.
+    pub fn placed(&mut self, number: u64, place: Place) {
+        self.output.push_back(Output::Do(Task::Placed { number, place }));
+    }
+
+    /// Takes a message from the log of the cluster, where it has this place.
+    pub fn read(&mut self, now: Instant, envelope: Envelope, place: Option<Place>) {
         let Envelope { sender, message, .. } = envelope;
         if sender.as_ref() == Some(&self.id) {
             self.counts.own += 1;
@@ -349,7 +369,7 @@ impl Machine {
                 return;
             }
             Message::Broadcast { event, options, request } => {
-                Task::Broadcast { event, options, reply: request.map(reply) }
+                Task::Broadcast { event, options, reply: request.map(reply), place }
             }
             Message::Join { selection, rooms } => Task::Join { selection, rooms },
             Message::Leave { selection, rooms } => Task::Leave { selection, rooms },

@@ -20,7 +20,8 @@
 //! 4. What comes in is decoded and handed to [`Inbox::received`], in order; what is not understood goes to
 //!    [`Inbox::foreign`]. Nothing that comes in may stop the task.
 //! 5. A bus that can address one server implements [`Direct`]: then clients need not come back to the server that they began with.
-//! 6. A bus that keeps what was published implements [`Sessions`] too, returns [`Published::At`] and hands offsets to the inbox.
+//! 6. A bus that keeps what was published in one order for all implements [`Sessions`] too, returns [`Published::At`] and hands
+//!    offsets to the inbox, those of this server's own messages as well ([`Inbox::placed`]).
 //!
 //! Then instantiate the contract suite of the testkit for it. [`MemoryBroker`] is the smallest example.
 
@@ -32,7 +33,7 @@ mod message;
 pub mod wire;
 
 pub use bus::{
-    BoxFuture, Bus, BusError, Direct, Health, Inbox, Membership, MissedEvent, Published, RestoredSession, Sessions,
+    BoxFuture, Bus, BusError, Direct, Health, Inbox, Membership, MissedEvent, Published, Replay, Sessions,
     StoredSession, Target,
 };
 pub use emitter::{Emitter, Publisher};

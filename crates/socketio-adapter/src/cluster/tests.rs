@@ -73,6 +73,7 @@ impl Alone {
                     Task::Broadcast { event, reply, .. } => {
                         format!("broadcast {}{}", event.name(), if reply.is_some() { "?" } else { "" })
                     }
+                    Task::Placed { number, place } => format!("{number} at {place}"),
                     Task::Join { .. } => "join".to_owned(),
                     Task::Leave { .. } => "leave".to_owned(),
                     Task::Disconnect { .. } => "disconnect".to_owned(),
@@ -443,4 +444,28 @@ fn servers_that_start_at_any_time_know_each_other() {
         assert_eq!(servers, [Some(3); 3], "{late} s apart");
         assert!(machines.values().all(|machine| machine.counts().servers_lost == 0));
     }
+}
+
+#[test]
+fn what_comes_from_the_log_keeps_its_place_and_its_order() {
+    let id = ServerId::from("me");
+    let mut machine = Machine::new(id.clone(), Membership::Counted, ClusterOptions::default());
+    let place = |text: &str| crate::recovery::Place::parse(text);
+    let event = |sender: &ServerId| Envelope {
+        sender: Some(sender.clone()),
+        namespace: "/".into(),
+        message: Message::Broadcast {
+            event: OwnedArgs::from_values(Some("e"), Vec::new()),
+            options: BroadcastOptions::default(),
+            request: None,
+        },
+    };
+    machine.read(Instant::now(), event(&"other".into()), place("1-0"));
+    machine.placed(7, place("2-0").unwrap());
+    machine.read(Instant::now(), event(&id), place("3-0"));
+    assert!(matches!(machine.poll(), Some(Output::Do(Task::Broadcast { place: at, .. })) if at == place("1-0")));
+    assert!(
+        matches!(machine.poll(), Some(Output::Do(Task::Placed { number: 7, place: at })) if Some(at) == place("2-0"))
+    );
+    assert!(machine.poll().is_none());
 }

@@ -118,6 +118,12 @@ impl<P> PacketLog<P> {
         Some((number..).zip(packets))
     }
 
+    /// The newest packet for which `is_before` holds, as it does for all before it.
+    pub(crate) fn newest_of(&self, mut is_before: impl FnMut(&P) -> bool) -> Option<(u64, &P)> {
+        let at = self.packets.partition_point(|logged| is_before(&logged.packet)).checked_sub(1)?;
+        Some((self.first + at as u64, &self.packets.get(at)?.packet))
+    }
+
     fn oldest_is_due(&self, now: Instant) -> bool {
         self.packets.front().is_some_and(|oldest| now.saturating_duration_since(oldest.at) > self.limits.time)
     }
@@ -176,6 +182,19 @@ mod tests {
         log.clear();
         assert_eq!((log.head(), kept(&log, 5), kept(&log, 6)), (5, None, Some(vec![])));
         assert_eq!(push(&mut log, now, 1), 6);
+    }
+
+    #[test]
+    fn a_packet_is_found_by_what_grows() {
+        let now = Instant::now();
+        let mut log = log(3, usize::MAX, 60);
+        assert_eq!(log.newest_of(|_| true), None);
+        for _ in 0..5 {
+            push(&mut log, now, 1);
+        }
+        for (most, want) in [(2, None), (3, Some(3)), (4, Some(4)), (9, Some(5))] {
+            assert_eq!(log.newest_of(|packet| *packet <= most).map(|(number, _)| number), want, "{most}");
+        }
     }
 
     #[test]

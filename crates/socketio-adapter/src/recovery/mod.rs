@@ -5,8 +5,10 @@
 //! number, queues the packet for its recipients and moves sockets between rooms under that lock. Then this holds: a client
 //! that says "I have everything up to *n*" really has, and what it misses is what was addressed to it after *n*.
 //!
-//! How offsets look: [`Offsets`]. How rooms that change are remembered: [`Track`].
+//! How offsets look: [`Offsets`]. How rooms that change are remembered: [`Track`]. How servers that share a log keep one order:
+//! [`Line`].
 
+mod line;
 mod log;
 mod offset;
 mod session;
@@ -20,6 +22,7 @@ use hashbrown::HashMap;
 
 use crate::Selection;
 
+pub use line::{Line, LineLimits, Mark, Place};
 pub use log::{LogLimits, PacketLog};
 pub use offset::{Offset, OffsetKind, Offsets};
 pub use session::{Session, Track};
@@ -66,6 +69,9 @@ pub enum NotRecoverable {
     /// The client missed more than may be sent at once.
     #[error("too much was missed")]
     TooMuch,
+    /// The client comes from another server, and where events of this server stand is not known at the moment.
+    #[error("events have no place in the log of the cluster")]
+    Unsettled,
 }
 
 /// What a client has missed.
@@ -151,6 +157,11 @@ impl<P, D> Recovery<P, D> {
         self.remove(pid).ok_or(NotRecoverable::UnknownSession)
     }
 
+    /// Whether there is a session with this secret, expired or not.
+    pub fn has(&self, pid: &str) -> bool {
+        self.sessions.contains_key(pid)
+    }
+
     /// Takes out the sessions whose time has passed, `most` of them, and as many packets.
     pub fn expire(&mut self, now: Instant, most: usize) -> Vec<(Pid, Session<D>)> {
         self.log.expire(now, most);
@@ -190,6 +201,18 @@ impl<P, D> Recovery<P, D> {
     /// How offsets are written.
     pub fn offsets(&self) -> &Offsets {
         &self.offsets
+    }
+
+    /// The newest number for which `is_before` holds, and its packet; it has to hold for all packets before that, too.
+    pub fn newest_of(&self, is_before: impl FnMut(&P) -> bool) -> Option<(u64, &P)> {
+        self.log.newest_of(is_before)
+    }
+
+    /// The packets from this number on, with their numbers and whom they were for. `None` when the first of them is no longer
+    /// kept.
+    pub fn from(&self, number: u64) -> Option<impl Iterator<Item = (u64, &Selection, &P)>> {
+        let logged = self.log.from(number)?;
+        Some(logged.map(|(number, logged)| (number, &logged.selection, &logged.packet)))
     }
 
     /// The packets.

@@ -64,6 +64,11 @@ impl Offsets {
         Offset(text)
     }
 
+    /// Whether a text is an offset of this log.
+    pub fn knows(&self, text: &str) -> bool {
+        matches!(self.read(text), OffsetKind::Ours(_))
+    }
+
     /// Reads what a client sent.
     pub fn read(&self, text: &str) -> OffsetKind {
         let Ok(bytes) = <&[u8; Offset::LEN]>::try_from(text.as_bytes()) else { return OffsetKind::Malformed };

@@ -126,6 +126,12 @@ impl<D> Session<D> {
         (self.id, self.rooms, self.data, self.track)
     }
 
+    /// Takes these rooms away from it, for the past as well: what was sent to them it has not missed.
+    pub fn forget_rooms(&mut self, rooms: &[RoomName]) {
+        self.rooms.retain(|room| !rooms.contains(room));
+        self.track.changes.retain(|change| !rooms.contains(&change.room));
+    }
+
     /// How many bytes it takes, those of the data not counted.
     pub(crate) fn bytes(&self) -> usize {
         let rooms: usize = self.rooms.iter().map(|room| room.len() + 32).sum();
@@ -134,7 +140,7 @@ impl<D> Session<D> {
     }
 
     /// The newest packet that the client cannot have missed before it joined.
-    pub(crate) fn start(&self) -> u64 {
+    pub fn start(&self) -> u64 {
         self.track.start
     }
 
@@ -222,6 +228,21 @@ mod tests {
         assert_eq!(seen("me", 1), [1, 2, 3, 4, 5, 6]);
         assert_eq!(seen("b", 4), [4, 5, 6]);
         assert_eq!(seen("c", 6), [6]);
+    }
+
+    #[test]
+    fn rooms_that_were_taken_away_are_gone_for_the_past_too() {
+        let mut track = Track::new(0);
+        track.moved(2, 1, "a".into(), true);
+        track.moved(3, 1, "b".into(), false);
+        let rooms = ["me", "a"].into_iter().map(RoomName::from).collect();
+        let mut session = Session::new("me".into(), rooms, (), track, 5, Instant::now());
+        session.forget_rooms(&["a".into(), "b".into()]);
+        assert_eq!(&*session.rooms, [RoomName::from("me")]);
+        for room in ["a", "b"] {
+            let mut rooms = session.rooms_from(1);
+            assert!(!(1..=6).any(|number| rooms.selected(number, &Selection::everybody().to(room))), "{room}");
+        }
     }
 
     #[test]

@@ -5,16 +5,26 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use socketio::{
-    Bus, Bytes, Cookie, Data, EventName, Namespace, NamespaceHandle, Operators, Socket, SocketIo, State, Value,
+    Bus, Bytes, Cookie, Data, EventName, Namespace, NamespaceHandle, Operators, RecoveryOptions, Socket, SocketIo,
+    State, Value,
 };
+use socketio_adapter::cluster::Emitter;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 
-/// Serves until there are no more lines.
-pub(crate) async fn run(bus: impl Bus, name: String) -> Result<(), Box<dyn std::error::Error>> {
+/// Serves until there are no more lines. The emitter is one for programs that are no servers.
+pub(crate) async fn run(
+    bus: impl Bus,
+    emitter: Option<Emitter>,
+    recovery: bool,
+    name: String,
+) -> Result<(), Box<dyn std::error::Error>> {
     let root = Namespace::new("/")
         .state(name.clone())
         .on_connect(async |socket: Socket, State(name): State<String>| {
+            if socket.recovered() {
+                return;
+            }
             socket.data().insert("server", name).expect("text");
             let rooms = socket.handshake().query("rooms").unwrap_or_default().into_owned();
             socket.join(rooms.split(',').filter(|room| !room.is_empty()).collect::<Vec<_>>());
@@ -30,7 +40,11 @@ pub(crate) async fn run(bus: impl Bus, name: String) -> Result<(), Box<dyn std::
             json!({"from": name, "text": serde_json::Value::from(text)})
         });
     // For a balancer that learns the cookies of applications.
-    let io = SocketIo::builder().adapter(bus).cookie(Cookie::default()).namespace(root).build()?;
+    let mut builder = SocketIo::builder().adapter(bus).cookie(Cookie::default()).namespace(root);
+    if recovery {
+        builder = builder.connection_state_recovery(RecoveryOptions::default());
+    }
+    let io = builder.build()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", json!({"port": listener.local_addr()?.port()}));
     let serving = io.clone();
@@ -41,9 +55,13 @@ pub(crate) async fn run(bus: impl Bus, name: String) -> Result<(), Box<dyn std::
         let io = io.clone();
         // Questions may take their time; what is only sent is sent in order.
         match command["op"].as_str() {
-            Some("ask" | "fetch" | "askServers" | "remote" | "count" | "stats" | "forwarding") => {
+            Some("ask" | "fetch" | "askServers" | "remote" | "count" | "stats" | "forwarding" | "close") => {
                 tokio::spawn(async move { answer(&command, question(&io, &command).await) });
             }
+            Some("emitter") => match &emitter {
+                Some(emitter) => answer(&command, outside(emitter, &command).await),
+                None => answer(&command, Err("there is no emitter".to_owned())),
+            },
             _ => answer(&command, order(&io, &command)),
         }
     }
@@ -118,6 +136,24 @@ fn order(io: &SocketIo, command: &Json) -> Result<Json, String> {
     sent.map_or(Ok(Json::Null), Err)
 }
 
+/// What a program that is no server says.
+async fn outside(emitter: &Emitter, command: &Json) -> Result<Json, String> {
+    let emitter = emitter.to(names(&command["to"])).except(names(&command["except"]));
+    let rooms = names(&command["rooms"]);
+    let said = match command["what"].as_str().unwrap_or_default() {
+        "emit" => {
+            let (name, args) = event(command);
+            emitter.emit(&name, socketio::Spread(&args))
+        }
+        "join" => emitter.sockets_join(rooms),
+        "leave" => emitter.sockets_leave(rooms),
+        "disconnect" => emitter.disconnect_sockets(command["close"] == true),
+        "tell" => emitter.server_side_emit("tell", &command["text"]),
+        other => return Err(format!("there is no operation `{other}`")),
+    };
+    said.await.map(|()| Json::Null).map_err(|error| error.to_string())
+}
+
 /// What is answered by others.
 async fn question(io: &SocketIo, command: &Json) -> Result<Json, String> {
     let group = group(io, command);
@@ -125,6 +161,10 @@ async fn question(io: &SocketIo, command: &Json) -> Result<Json, String> {
         "stats" => {
             let stats = io.stats();
             Ok(json!({"refused": stats.cluster_refused, "foreign": stats.cluster_foreign}))
+        }
+        "close" => {
+            io.close().await;
+            Ok(Json::Null)
         }
         "count" => Ok(json!(io.of("/").server_count().await.map_err(|error| error.to_string())?)),
         "forwarding" => {

@@ -5,9 +5,9 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use redis::Value as Reply;
 use serde::Serialize;
+use socketio_adapter::RoomName;
 use socketio_adapter::cluster::wire::{self, Fields, Foreign, Form, WireLimits};
 use socketio_adapter::cluster::{Envelope, Message, ServerId, StoredSession};
-use socketio_adapter::{RoomName, Selection};
 use socketio_proto::{EncodeError, Value};
 
 /// Node pads; others may not.
@@ -121,44 +121,43 @@ pub(crate) fn bytes(reply: Reply) -> Option<Vec<u8>> {
     }
 }
 
-/// An id of an entry as numbers, which is its order. `None` for what is no id.
-pub(crate) fn order(id: &str) -> Option<(u64, u64)> {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let (time, count) = id.split_once('-')?;
-    (digits(time) && digits(count)).then_some(())?;
-    Some((time.parse().ok()?, count.parse().ok()?))
-}
-
 /// Writes a session.
-pub(crate) fn write_session(session: &StoredSession) -> Result<String, EncodeError> {
+pub(crate) fn write_session(namespace: &str, session: &StoredSession) -> Result<String, EncodeError> {
     #[derive(Serialize)]
     struct Wire<'a> {
         sid: &'a str,
         pid: &'a str,
         rooms: &'a [RoomName],
         data: &'a Value,
+        // What Node does not know, it passes over.
+        nsp: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        since: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<&'a str>,
     }
-    let StoredSession { id, pid, rooms, data } = session;
-    Ok(BASE64.encode(wire::write(&Wire { sid: id, pid, rooms, data }, Form::Msgpack)?))
+    let StoredSession { id, pid, rooms, data, since, by } = session;
+    let (since, by) = (since.as_deref(), by.as_ref().map(ServerId::as_str));
+    let whole = Wire { sid: id, pid, rooms, data, nsp: namespace, since, by };
+    Ok(BASE64.encode(wire::write(&whole, Form::Msgpack)?))
 }
 
-/// Reads a session.
-pub(crate) fn read_session(text: &[u8], limits: &WireLimits) -> Result<StoredSession, Foreign> {
+/// Reads a session, if it is one of this namespace. Node does not say of which one it is.
+pub(crate) fn read_session(namespace: &str, text: &[u8], limits: &WireLimits) -> Result<StoredSession, Foreign> {
     let bytes = BASE64.decode(text).map_err(|_| Foreign::Malformed)?;
     let whole = wire::checked(&bytes, limits)?;
     let fields = Fields::of(&whole)?;
+    if fields.get("nsp").is_some() && fields.text("nsp", limits)? != namespace {
+        return Err(Foreign::Field("nsp"));
+    }
     Ok(StoredSession {
         id: fields.text("sid", limits)?.into(),
         pid: fields.text("pid", limits)?.into(),
         rooms: fields.rooms("rooms", limits)?,
         data: fields.value("data")?,
+        since: fields.text("since", limits).ok().map(Into::into),
+        by: fields.text("by", limits).ok().map(|by| ServerId::from(&*by)),
     })
-}
-
-/// Whether an event was for somebody who was in these rooms.
-pub(crate) fn was_for(selection: &Selection, rooms: &[RoomName]) -> bool {
-    let included = selection.rooms.is_empty() || rooms.iter().any(|room| selection.rooms.contains(room));
-    included && !rooms.iter().any(|room| selection.except.contains(room))
 }
 
 #[cfg(test)]
@@ -226,31 +225,22 @@ mod tests {
     }
 
     #[test]
-    fn ids_have_an_order_and_other_text_is_none() {
-        assert!(order("10-0") > order("9-5") && order("9-10") > order("9-9"));
-        for text in ["", "1", "-", "1-", "-1", "+1-0", "1-0-0", "a-0", "$", "99999999999999999999-0"] {
-            assert_eq!(order(text), None, "{text}");
-        }
-    }
-
-    #[test]
     fn a_session_is_what_node_keeps() {
         let data = Value::Map([("n", Value::from(1))].into_iter().collect());
         let rooms = ["s", "r"].into_iter().map(RoomName::from).collect();
-        let session = StoredSession { id: "s".into(), pid: "p".into(), rooms, data };
-        let text = write_session(&session).unwrap();
-        assert_eq!(text, "hKNzaWShc6NwaWShcKVyb29tc5Khc6FypGRhdGGBoW4B");
-        assert_eq!(read_session(text.as_bytes(), &limits()).unwrap(), session);
-        for junk in [&b""[..], b"%", b"wA==", b"gA=="] {
-            assert!(read_session(junk, &limits()).is_err());
+        let session = StoredSession { id: "s".into(), pid: "p".into(), rooms, data, since: None, by: None };
+        // What Node keeps, and the namespace.
+        let text = write_session("/", &session).unwrap();
+        assert_eq!(text, "haNzaWShc6NwaWShcKVyb29tc5Khc6FypGRhdGGBoW4Bo25zcKEv");
+        for node in ["hKNzaWShc6NwaWShcKVyb29tc5Khc6FypGRhdGGBoW4B", &text] {
+            assert_eq!(read_session("/", node.as_bytes(), &limits()).unwrap(), session);
         }
-    }
-
-    #[test]
-    fn what_was_missed_is_what_the_rooms_got() {
-        let rooms = ["s", "r"].map(RoomName::from);
-        assert!(was_for(&Selection::everybody(), &rooms) && was_for(&Selection::everybody().to(["x", "r"]), &rooms));
-        assert!(!was_for(&Selection::everybody().to("x"), &rooms));
-        assert!(!was_for(&Selection::everybody().to("r").except("s"), &rooms));
+        assert!(read_session("/other", text.as_bytes(), &limits()).is_err());
+        let since = StoredSession { since: Some("1-0".into()), by: Some("a1".into()), ..session };
+        let text = write_session("/n", &since).unwrap();
+        assert_eq!(read_session("/n", text.as_bytes(), &limits()).unwrap(), since);
+        for junk in [&b""[..], b"%", b"wA==", b"gA=="] {
+            assert!(read_session("/", junk, &limits()).is_err());
+        }
     }
 }

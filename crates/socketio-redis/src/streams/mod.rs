@@ -6,21 +6,23 @@ pub(crate) mod reader;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashSet;
 use parking_lot::{Mutex, RwLock};
 use redis::{Cmd, Value as Reply, cmd};
+use socketio_adapter::RoomName;
 use socketio_adapter::cluster::wire::{self, Form, WireLimits};
 use socketio_adapter::cluster::{
     BoxFuture, Bus, BusError, Direct, Emitter, Envelope, Health, Inbox, Membership, Message, MissedEvent, Published,
-    RestoredSession, ServerId, Sessions, StoredSession, Target,
+    Replay, ServerId, Sessions, StoredSession, Target,
 };
+use socketio_adapter::recovery::Place;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use self::entry::{Entry, order};
+use self::entry::Entry;
 use crate::link::{Address, Channel, Handler, Kind, Link, LinkOptions};
 use crate::writer::{Writer, answered};
 use crate::{AddressError, DIRECT, Dialect, SubscriptionMode, Words, emitter};
@@ -33,6 +35,8 @@ const REPLAY_COUNT: usize = 500;
 const REPLAY_EVENTS: usize = 10_000;
 /// The longest secret that is looked up.
 const PID_BYTES: usize = 64;
+/// The column of an entry that tells this server which of its messages it is. Node passes over it.
+const NUMBER: &str = "n";
 
 /// A [`Bus`] over a Redis stream. Redis (or Valkey) from 6.2 on.
 ///
@@ -66,6 +70,8 @@ struct Running {
     reader: AbortHandle,
     stream: Stream,
     words: Words,
+    /// How many entries were published.
+    published: AtomicU64,
 }
 
 /// Where both connections that listen meet.
@@ -81,6 +87,8 @@ struct Hub {
     health: watch::Sender<Health>,
     /// Entries that were read.
     seen: AtomicUsize,
+    /// Up to where.
+    position: Mutex<Option<Arc<str>>>,
 }
 
 impl RedisStreamsBus {
@@ -190,13 +198,15 @@ impl Bus for RedisStreamsBus {
             told: Mutex::new(Health::Down),
             health: watch::Sender::new(Health::Down),
             seen: AtomicUsize::new(0),
+            position: Mutex::new(None),
         });
         let handler = Arc::new(Listener(Arc::clone(&hub)));
         let link = Link::start(self.address.clone(), self.link.clone(), words.clone(), handler);
         let writer = Writer::start(self.address.clone(), self.link.clone(), Box::new(move |lost| inbox.lost(lost)));
         let reading = reader::run(Arc::clone(&hub), self.address.clone(), self.stream.clone());
         let reader = tokio::spawn(reading).abort_handle();
-        let running = Running { link, writer, hub, reader, stream: self.stream.clone(), words };
+        let published = AtomicU64::new(0);
+        let running = Running { link, writer, hub, reader, stream: self.stream.clone(), words, published };
         *self.running.write() = Some(Arc::new(running));
     }
 
@@ -217,9 +227,11 @@ impl Bus for RedisStreamsBus {
     fn publish(&self, envelope: Envelope, to: Target) -> Result<Published, BusError> {
         let Some(running) = self.running() else { return Err(BusError::Closed) };
         if entry::is_kept(&envelope.message) {
-            let command = add(&running.stream.name, running.stream.most, &envelope)?;
-            let answer = running.writer.send(command.0, command.1, true)?;
-            return Ok(Published::At(Box::pin(async move { id_of(answered(answer).await?) })));
+            let (mut command, bytes) = add(&running.stream.name, running.stream.most, &envelope)?;
+            let number = running.published.fetch_add(1, Ordering::Relaxed) + 1;
+            command.arg(NUMBER).arg(number);
+            let answer = running.writer.send(command, bytes, true)?;
+            return Ok(Published::At { number, offset: Box::pin(async move { id_of(answered(answer).await?) }) });
         }
         let mut channel = running.words.main_channel(&envelope.namespace);
         if let Target::Asker(Some(server)) = to {
@@ -285,9 +297,9 @@ impl Direct for RedisStreamsBus {
 }
 
 impl Sessions for RedisStreamsBus {
-    fn persist(&self, _: &str, session: StoredSession, away: Duration) {
+    fn persist(&self, namespace: &str, session: StoredSession, away: Duration) {
         let Some(running) = self.running() else { return };
-        let Ok(text) = entry::write_session(&session) else { return };
+        let Ok(text) = entry::write_session(namespace, &session) else { return };
         let (bytes, millis) = (text.len(), u64::try_from(away.as_millis()).unwrap_or(u64::MAX).max(1));
         let mut command = cmd("SET");
         command.arg(running.session_key(&session.pid)).arg(text).arg("PX").arg(millis);
@@ -297,18 +309,39 @@ impl Sessions for RedisStreamsBus {
         }
     }
 
-    fn restore(
-        &self,
-        namespace: &str,
-        pid: &str,
-        offset: &str,
-    ) -> BoxFuture<'static, Result<Option<RestoredSession>, BusError>> {
+    fn position(&self) -> Option<Arc<str>> {
+        self.running()?.hub.position.lock().clone()
+    }
+
+    fn take(&self, namespace: &str, pid: &str) -> BoxFuture<'static, Result<Option<StoredSession>, BusError>> {
         let Some(running) = self.running() else { return Box::pin(async { Err(BusError::Closed) }) };
-        if pid.len() > PID_BYTES || order(offset).is_none() {
+        if pid.is_empty() || pid.len() > PID_BYTES {
             return Box::pin(async { Ok(None) });
         }
-        let (namespace, pid, offset) = (namespace.to_owned(), pid.to_owned(), offset.to_owned());
-        Box::pin(async move { running.restore(&namespace, &pid, &offset).await })
+        let mut take = cmd("GETDEL");
+        take.arg(running.session_key(pid));
+        // At once, so that it is done also when nobody waits for it.
+        let answer = running.writer.send(take, pid.len(), false);
+        let (namespace, pid) = (namespace.to_owned(), pid.to_owned());
+        Box::pin(async move {
+            let kept = entry::bytes(answered(answer?).await?);
+            let session = kept.and_then(|text| entry::read_session(&namespace, &text, &running.words.limits).ok());
+            Ok(session.filter(|session| *session.pid == *pid))
+        })
+    }
+
+    fn replay(
+        &self,
+        namespace: &str,
+        offset: &str,
+        rooms: &[RoomName],
+    ) -> BoxFuture<'static, Result<Option<Replay>, BusError>> {
+        let Some(running) = self.running() else { return Box::pin(async { Err(BusError::Closed) }) };
+        if Place::parse(offset).is_none() {
+            return Box::pin(async { Ok(None) });
+        }
+        let (namespace, offset, rooms) = (namespace.to_owned(), offset.to_owned(), rooms.to_vec());
+        Box::pin(async move { running.replay(&namespace, offset, &rooms).await })
     }
 }
 
@@ -334,17 +367,22 @@ impl Running {
         Ok(entry::entries(self.ask(command).await?))
     }
 
-    async fn restore(&self, namespace: &str, pid: &str, offset: &str) -> Result<Option<RestoredSession>, BusError> {
-        let mut take = cmd("GETDEL");
-        take.arg(self.session_key(pid));
-        let kept = entry::bytes(self.ask(take).await?);
-        let limits = &self.words.limits;
-        let Some(session) = kept.and_then(|text| entry::read_session(&text, limits).ok()) else { return Ok(None) };
-        if *session.pid != *pid || self.range(offset, offset, 1).await?.is_empty() {
+    /// Whether nothing behind this entry has been trimmed away.
+    async fn is_known(&self, offset: &str) -> Result<bool, BusError> {
+        if offset != reader::BEGINNING {
+            return Ok(!self.range(offset, offset, 1).await?.is_empty());
+        }
+        let mut command = cmd("XINFO");
+        command.arg("STREAM").arg(&self.stream.name);
+        Ok(reader::is_whole(self.ask(command).await?))
+    }
+
+    async fn replay(&self, namespace: &str, offset: String, rooms: &[RoomName]) -> Result<Option<Replay>, BusError> {
+        if !self.is_known(&offset).await? {
             return Ok(None);
         }
-        let mut missed = Vec::new();
-        let mut last = offset.to_owned();
+        let limits = &self.words.limits;
+        let (mut missed, mut last) = (Vec::new(), offset);
         for _ in 0..REPLAY_ENTRIES / REPLAY_COUNT {
             let entries = self.range(&format!("({last}"), "+", REPLAY_COUNT).await?;
             let all = entries.len() < REPLAY_COUNT;
@@ -356,7 +394,8 @@ impl Running {
                 // One that nobody understood was delivered to nobody.
                 let Ok(envelope) = entry.read(limits) else { continue };
                 if let Message::Broadcast { event, options, request: None } = envelope.message
-                    && entry::was_for(&options.selection, &session.rooms)
+                    && !options.flags.volatile
+                    && options.selection.selects(rooms)
                 {
                     missed.push(MissedEvent { event, options, offset: entry.id.into() });
                 }
@@ -365,7 +404,7 @@ impl Running {
                 return Ok(None);
             }
             if all {
-                return Ok(Some(RestoredSession { session, missed }));
+                return Ok(Some(Replay { missed, until: last.into() }));
             }
         }
         Ok(None)
@@ -413,15 +452,28 @@ impl Hub {
         self.changed();
     }
 
+    /// Everything up to here has been read, or never will.
+    fn read_up_to(&self, id: &str) {
+        *self.position.lock() = Some(id.into());
+    }
+
     /// Takes an entry. Whatever it is, the next one comes after it.
     fn entry(&self, entry: &Entry) {
         self.seen.fetch_add(1, Ordering::Relaxed);
-        if entry.text("uid", &self.limits) == Some(self.id.as_str()) {
+        self.take(entry);
+        self.read_up_to(&entry.id);
+    }
+
+    fn take(&self, entry: &Entry) {
+        let namespace = entry.text("nsp", &self.limits);
+        if namespace.is_some_and(|namespace| !self.namespaces.read().contains(namespace)) {
             return;
         }
-        if let Some(namespace) = entry.text("nsp", &self.limits)
-            && !self.namespaces.read().contains(namespace)
-        {
+        if entry.text("uid", &self.limits) == Some(self.id.as_str()) {
+            let number = entry.text(NUMBER, &self.limits).and_then(|number| number.parse().ok());
+            if let (Some(namespace), Some(number)) = (namespace, number) {
+                self.inbox.placed(namespace, number, &entry.id);
+            }
             return;
         }
         match entry.read(&self.limits) {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, RedisResult, Value as Reply, cmd};
+use socketio_adapter::recovery::Place;
 use tokio::time::{sleep, timeout};
 
-use super::entry::{self, order};
+use super::entry;
 use super::{Hub, Stream};
 use crate::link::Address;
 use crate::writer::{PAUSES, connect, late};
@@ -16,6 +17,14 @@ use crate::writer::{PAUSES, connect, late};
 const BLOCK: Duration = Duration::from_secs(2);
 /// How much longer it may take to answer.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// Before the first entry.
+pub(super) const BEGINNING: &str = "0-0";
+
+/// Whether no entry is missing, by what Redis says of a stream. Before version 7 it does not know.
+pub(super) fn is_whole(reply: Reply) -> bool {
+    parse(reply).is_some_and(|info| info.added.is_some_and(|added| added == info.len))
+}
 
 /// What has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +70,7 @@ impl Cursor {
     /// Takes note of an entry; `false` when it came before.
     pub(crate) fn took(&mut self, id: &str) -> bool {
         let Some(position) = &mut self.position else { return false };
-        if order(id) <= order(&position.id) {
+        if Place::parse(id) <= Place::parse(&position.id) {
             return false;
         }
         id.clone_into(&mut position.id);
@@ -128,6 +137,7 @@ async fn session(
     let mut connection = connect(address, || {}).await?;
     let found = info(&mut connection, &stream.name).await?;
     let lost = cursor.resume(&found);
+    hub.read_up_to(cursor.after());
     if lost > 0 {
         hub.inbox.lost(lost);
     }
@@ -160,7 +170,7 @@ async fn session(
 /// Where to go on, and how many entries were missed on the way.
 fn resume(before: Option<Position>, found: &Info) -> (Position, u64) {
     let Some(mut position) = before else { return (Position { id: found.last.clone(), number: found.added }, 0) };
-    if order(&found.last) < order(&position.id) {
+    if Place::parse(&found.last) < Place::parse(&position.id) {
         // The stream has been made anew, or Redis has forgotten its end. What comes now is behind what it has.
         return (Position { id: found.last.clone(), number: found.added }, 0);
     }
@@ -185,7 +195,7 @@ async fn info(connection: &mut MultiplexedConnection, stream: &str) -> RedisResu
         Ok(reply) => parse(reply)
             .ok_or_else(|| RedisError::from((ErrorKind::UnexpectedReturnType, "not what Redis says of a stream"))),
         Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => {
-            Ok(Info { last: "0-0".to_owned(), added: Some(0), len: 0 })
+            Ok(Info { last: BEGINNING.to_owned(), added: Some(0), len: 0 })
         }
         Err(error) => Err(error),
     }
@@ -214,7 +224,7 @@ fn parse(reply: Reply) -> Option<Info> {
             _ => {}
         }
     }
-    order(&info.last).map(|_| info)
+    Place::parse(&info.last).map(|_| info)
 }
 
 async fn within<T>(time: Duration, future: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {

@@ -938,12 +938,12 @@ impl<'a> World<'a> {
         assert!(self.ops[op].reached.insert(host), "operation {op} is done twice on server {host}");
         let what = self.ops[op].what.clone();
         match (task, what) {
-            (Task::Broadcast { event, options, reply: None }, What::Broadcast(sent)) => {
+            (Task::Broadcast { event, options, reply: None, .. }, What::Broadcast(sent)) => {
                 check_event(op, &event);
                 check_options(&sent, &options);
                 self.tally.received += u64::from(self.deliver(host, op, &options) > 0);
             }
-            (Task::Broadcast { event, options, reply: Some(reply) }, What::Ask(question)) => {
+            (Task::Broadcast { event, options, reply: Some(reply), .. }, What::Ask(question)) => {
                 check_event(op, &event);
                 check_options(&self.asked[question].options, &options);
                 self.ask_clients(host, op, question, &options, reply);

@@ -14,6 +14,7 @@
 mod acks;
 mod client;
 mod connection;
+mod forward;
 mod handshake;
 mod input;
 mod json;
@@ -33,6 +34,7 @@ mod ws;
 pub use acks::sio_acks;
 pub use client::{eio_client, sio_client};
 pub use connection::sio_connection;
+pub use forward::eio_forward;
 pub use handshake::ws_handshake;
 pub use input::Random;
 pub use json::sio_json;
@@ -65,7 +67,7 @@ macro_rules! targets {
 }
 
 targets! {
-    eio_tunnel
+    eio_tunnel eio_forward
     eio_payload_v4 eio_payload_v3_text eio_payload_v3_binary eio_jsonp eio_webtransport eio_open_packet eio_request
     eio_session ws_server ws_client ws_deflate ws_handshake sio_json sio_sequence sio_msgpack sio_types sio_connection
     sio_acks eio_client sio_client

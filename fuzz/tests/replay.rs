@@ -31,7 +31,7 @@ macro_rules! replay {
 }
 
 replay! {
-    eio_tunnel
+    eio_tunnel eio_forward
     eio_payload_v4 eio_payload_v3_text eio_payload_v3_binary eio_jsonp eio_webtransport eio_open_packet eio_request
     eio_session ws_server ws_client ws_deflate ws_handshake sio_json sio_sequence sio_msgpack sio_types sio_connection
     sio_acks eio_client sio_client

@@ -2,11 +2,16 @@
 
 mod common;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use common::{Client, Recorder, Seen, frame, masked, sid_of};
-use engineio::{Limits, NotFound, Server, Tls, TlsError};
+use engineio::{Builder, Carrier, ForwardOptions, Forwarding, Limits, NotFound, Server, ServerTag, Tls, TlsError};
 use h2::{RecvStream, SendStream, client::SendRequest, ext::Protocol};
 use http::{Method, Request, StatusCode};
 use rustls::{
@@ -50,8 +55,29 @@ impl World {
     }
 
     async fn with(tls: Tls, limits: Limits) -> Self {
+        Self::build(tls, Server::<Recorder>::builder().limits(limits)).await
+    }
+
+    /// One of several servers that forward to each other.
+    async fn linked(wire: &Arc<Wire>) -> Self {
+        let (certificate, key) = certificate();
+        let tls = Tls::from_pem(&certificate, &key).expect("a good certificate");
+        let carrier = Arc::new(End(Arc::clone(wire)));
+        let mut limits = Limits::default();
+        limits.close_timeout = Duration::from_millis(100);
+        let builder = Server::<Recorder>::builder().limits(limits).forward_over(carrier, ForwardOptions::default());
+        let mut world = Self::build(tls, builder).await;
+        world.trust(&certificate);
+        let forwarding = world.server.forwarding().expect("it was asked for");
+        wire.0.lock().expect("nobody panics").push(forwarding.clone());
+        forwarding.start();
+        forwarding.health(true);
+        world
+    }
+
+    async fn build(tls: Tls, builder: Builder) -> Self {
         let seen = Arc::new(Seen::default());
-        let server = Server::<Recorder>::builder().limits(limits).build(Recorder(seen.clone())).expect("good options");
+        let server = builder.build(Recorder(seen.clone())).expect("good options");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
         let running = server.clone();
@@ -89,6 +115,22 @@ impl World {
         let (response, _) = client.clone().send_request(get("/nothing"), true).expect("a stream");
         assert_eq!(response.await.expect("an answer").status(), StatusCode::NOT_FOUND);
         client
+    }
+}
+
+/// What connects the servers of a test.
+#[derive(Default)]
+struct Wire(Mutex<Vec<Forwarding<Recorder>>>);
+
+struct End(Arc<Wire>);
+
+impl Carrier for End {
+    fn send(&self, to: Option<ServerTag>, bytes: Vec<u8>) -> bool {
+        let ends = self.0.0.lock().expect("nobody panics").clone();
+        for end in ends.iter().filter(|end| to.is_none() || end.tag() == to) {
+            end.received(&bytes);
+        }
+        true
     }
 }
 
@@ -257,6 +299,42 @@ async fn a_polling_session_moves_to_a_stream_of_http2() {
     socket.send("5");
     socket.send("4echo:moved");
     assert_eq!(socket.text().await.as_deref(), Some("4moved"));
+}
+
+#[tokio::test]
+async fn streams_of_http2_reach_a_session_on_another_server() {
+    let wire = Arc::new(Wire::default());
+    let (owner, other) = (World::linked(&wire).await, World::linked(&wire).await);
+    let ask = async |world: &World, request: Request<()>, text: Option<&str>| {
+        let mut client = world.http2().await;
+        let (response, mut stream) = client.send_request(request, text.is_none()).expect("a stream");
+        if let Some(text) = text {
+            stream.send_data(Bytes::copy_from_slice(text.as_bytes()), true).expect("it is open");
+        }
+        let response = response.await.expect("an answer");
+        let status = response.status().as_u16();
+        (status, body(response.into_body()).await)
+    };
+    let target = "/engine.io/?EIO=4&transport=polling";
+    let sid = sid_of(&ask(&owner, get(target), None).await.1);
+    let target = format!("{target}&sid={sid}");
+    let post = Request::post(format!("https://localhost{target}")).body(()).expect("a request");
+    assert_eq!(ask(&other, post, Some("4echo:hi")).await, (200, "ok".to_owned()));
+    assert_eq!(ask(&other, get(&target), None).await, (200, "4hi".to_owned()));
+    // It was begun over TLS, and the other server says that it goes on so.
+    let client = other.http2().await;
+    let mut socket = Socket::open(&client, &format!("EIO=4&transport=websocket&sid={sid}")).await;
+    socket.send("2probe");
+    assert_eq!(socket.text().await.as_deref(), Some("3probe"));
+    socket.send("5");
+    socket.send("4echo:moved");
+    assert_eq!(socket.text().await.as_deref(), Some("4moved"));
+    assert_eq!(other.server.stats().tunnels, 1);
+    socket.send("1");
+    assert_eq!(socket.text().await, None, "a session that closes ends its stream");
+    while owner.server.sessions() > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

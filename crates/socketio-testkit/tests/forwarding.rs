@@ -545,6 +545,48 @@ async fn a_session_has_few_requests_on_their_way() {
 }
 
 #[tokio::test]
+async fn old_clients_reach_their_session_from_any_server_too() {
+    within(BOUND, async {
+        let cluster = Cluster::with(|builder| builder.allow_eio3(true)).await;
+        let endpoint = |no: usize| cluster.endpoint(no).eio3().b64();
+        let open = cluster.http(0).await.get(&endpoint(0).target("polling", None)).await.unwrap();
+        let sid = sid_of(&open);
+        let target = |no: usize| endpoint(no).target("polling", Some(&sid));
+        let mut seen = cluster.http(1).await.get(&target(1)).await.unwrap().text().to_owned();
+        while !seen.contains("40") {
+            seen.push_str(cluster.http(1).await.get(&target(1)).await.unwrap().text());
+        }
+        let posted = cluster.http(2).await.post(&target(2), r#"19:420["text","hello"]"#).await.unwrap();
+        assert_eq!(posted.text(), "ok");
+        assert_eq!(cluster.http(1).await.get(&target(1)).await.unwrap().text(), r#"12:430["hello"]"#);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_once() {
+    within(BOUND, async {
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let cluster = Cluster::with(|builder| {
+            let told = Arc::clone(&told);
+            builder.on_refused(move |refused| {
+                told.lock().unwrap().push((refused.status, refused.code, refused.client_ip.map(|ip| ip.to_string())));
+            })
+        })
+        .await;
+        let sid = cluster.open(0).await;
+        let unknown = format!("aaaaaaaaaaaaaaaaaaaa{}", &sid[20..]);
+        let mut http =
+            Http::connect_from(Some(Ipv4Addr::new(127, 0, 0, 9)), cluster.servers[1].addr, None).await.unwrap();
+        let answer = http.get(&cluster.endpoint(1).target("polling", Some(&unknown))).await.unwrap();
+        assert_eq!(answer.text(), UNKNOWN);
+        // By the server of the session, which knows the client's address.
+        assert_eq!(*told.lock().unwrap(), [(400, Some(1), Some("127.0.0.9".to_owned()))]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn forwarding_can_be_turned_off() {
     within(BOUND, async {
         let cluster = Cluster::with(|builder| builder.forward_requests(false)).await;

@@ -154,6 +154,11 @@ impl Former {
         &self.session.rooms
     }
 
+    /// Whether its client has an event of this place.
+    pub(crate) fn has(&self, place: Place) -> bool {
+        self.offset.as_deref().and_then(Place::parse) == Some(place)
+    }
+
     /// From where the log of the cluster has to be read for it.
     pub(crate) fn from(&self) -> Option<Place> {
         let place = self.offset.as_deref().and_then(Place::parse);
@@ -445,6 +450,11 @@ impl NspRecovery {
     /// What stands up to here in the log of the cluster is not delivered here.
     pub(crate) fn begins_at(&self, place: Place) {
         self.book.lock().position.get_or_insert(place);
+    }
+
+    /// Up to where the log of the cluster has been delivered here.
+    pub(crate) fn position(&self) -> Option<Place> {
+        self.book.lock().position
     }
 
     /// For how long a client may be away.

@@ -38,6 +38,8 @@ const AT_ONCE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The server that a client has left may be about to keep its session: it is looked for again after these times.
 const AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];
+/// How often a server that is behind the client looks whether it has caught up.
+const LOOK: Duration = Duration::from_millis(2);
 /// How much longer than here a session stays with the broker: who finds it there when it expires here knows that nobody took it.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -229,6 +231,20 @@ impl SharedLog<'_> {
         self.part.bus().sessions()
     }
 
+    /// Waits until this server has delivered what stands up to this place, where an event of this namespace stands (`exact`), or any.
+    async fn has_delivered(&self, place: Place, exact: bool, late: Instant) -> bool {
+        loop {
+            let read = || self.sessions().and_then(Sessions::position).and_then(|position| Place::parse(&position));
+            if self.recovery.position() >= Some(place) || (!exact && read() >= Some(place)) {
+                return true;
+            }
+            if Instant::now() >= late {
+                return false;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
     fn is_up(&self) -> bool {
         self.part.bus().health() == Health::Up
     }
@@ -347,8 +363,13 @@ async fn restore(nsp: &Arc<Nsp>, pid: Pid, offset: Option<String>, late: Instant
     };
     // From here on it goes back if this ends.
     let former = found.former.as_mut()?;
-    let error = match (error, former.from()) {
-        (NotRecoverable::UnknownOffset | NotRecoverable::Trimmed, Some(from)) if log.is_up() => {
+    // What the client has had this server must not deliver to it any more.
+    let from = match former.from() {
+        Some(from) if log.is_up() && log.has_delivered(from, former.has(from), late).await => Some(from),
+        _ => None,
+    };
+    let error = match (error, from) {
+        (NotRecoverable::UnknownOffset | NotRecoverable::Trimmed, Some(from)) => {
             match tokio::time::timeout_at(late, log.replay(from, former)).await {
                 Ok(Ok(Some(replay))) => match encoded(nsp, replay, mark) {
                     Some(replayed) => {

@@ -41,6 +41,9 @@ const EVERYTHING_BELOW_THE_CLI: &[&str] = &[
     "socketio-heap",
 ];
 
+/// What connects servers over a broker.
+const BACKENDS: &[&str] = &["socketio-redis", "socketio-postgres"];
+
 /// Everybody's tests may use it, nobody's library.
 const TESTKIT: &str = "socketio-testkit";
 
@@ -149,8 +152,7 @@ fn wrong(crates: &[String], arrows: &[Arrow]) -> Vec<String> {
             let allowed =
                 ROOMS.iter().find(|(room, _)| room == from).is_some_and(|(_, to_)| to_.contains(&to.as_str()));
             // A backend is tested under the server that it is for.
-            let under_test =
-                tests && to == "socketio" && matches!(from.as_str(), "socketio-redis" | "socketio-postgres");
+            let under_test = tests && to == "socketio" && BACKENDS.contains(&from.as_str());
             if to == TESTKIT && !tests {
                 wrong.push(format!("{from} uses {TESTKIT} outside of its tests"));
             } else if to != TESTKIT && !allowed && !under_test {
@@ -161,7 +163,9 @@ fn wrong(crates: &[String], arrows: &[Arrow]) -> Vec<String> {
         if PURE.contains(&from.as_str()) && (named(to, RUNTIMES) || (!tests && named(to, CLOCKS_AND_DICE))) {
             wrong.push(format!("{from} is pure and must not name {to}"));
         }
-        if from != "engineio" && !tests && named(to, TRANSPORTS) {
+        // TLS to a broker is made by its driver; a backend says with which cryptography.
+        let of_a_driver = BACKENDS.contains(&from.as_str()) && matches!(to.as_str(), "rustls" | "tokio-rustls");
+        if from != "engineio" && !tests && named(to, TRANSPORTS) && !of_a_driver {
             wrong.push(format!("{from} must not name {to}: WebSocket, QUIC and TLS crates belong to engineio"));
         }
         if from != "socketio-cli" && (to == "clap" || to.starts_with("clap_")) {

@@ -5,7 +5,8 @@ use std::fmt;
 use redis::{Cmd, cmd};
 use socketio_adapter::cluster::{BoxFuture, BusError, Emitter, Envelope, Publisher, Target};
 
-use crate::link::{Address, LinkOptions};
+use crate::address::Address;
+use crate::link::LinkOptions;
 use crate::writer::{Writer, answered};
 use crate::{AddressError, Dialect, RedisBus, RedisStreamsBus, Words, classic, python, sharded, streams};
 

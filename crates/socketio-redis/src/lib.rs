@@ -25,9 +25,11 @@
 //!
 //! Inside: `link` is one connection and what is to be subscribed on it, `classic`, `sharded` and `python` are the protocols.
 
+mod address;
 mod classic;
 mod emitter;
 mod link;
+mod links;
 mod python;
 mod sharded;
 #[cfg(test)]
@@ -44,7 +46,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use redis::{IntoConnectionInfo, ProtocolVersion};
 use socketio_adapter::RoomName;
 use socketio_adapter::cluster::wire::{self, Foreign, WireLimits};
 use socketio_adapter::cluster::{
@@ -52,7 +53,9 @@ use socketio_adapter::cluster::{
     Target,
 };
 
-use crate::link::{Address, Channel, Handler, Kind, Link, LinkOptions};
+use crate::address::Address;
+use crate::link::{Channel, Handler, Kind, LinkOptions};
+use crate::links::Links;
 
 /// The address of Redis cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +86,7 @@ pub struct RedisBus {
     address: Address,
     link: LinkOptions,
     words: Words,
-    running: RwLock<Option<Arc<Link>>>,
+    running: RwLock<Option<Arc<Running>>>,
     /// Servers in Python, as they were last counted.
     silent: Arc<AtomicUsize>,
 }
@@ -91,7 +94,13 @@ pub struct RedisBus {
 /// What channels are about that are about no namespace, but lead from one server to another.
 pub(crate) const DIRECT: &str = "direct";
 
-/// What both protocols need to know.
+/// What there is after the start.
+struct Running {
+    links: Links,
+    words: Words,
+}
+
+/// What all protocols need to know.
 #[derive(Debug, Clone)]
 pub(crate) struct Words {
     pub(crate) dialect: Dialect,
@@ -150,13 +159,48 @@ impl RedisBus {
         Ok(Self::new(Address::single(url)?, Dialect::Python).prefix("socketio"))
     }
 
-    /// Asks sentinels, at these URLs, which Redis is the master of `service`, each time a connection is made. User, password
-    /// and database are those of the URL that the bus was made with.
+    /// Asks sentinels, at these URLs, which Redis is the master of `service`, each time a connection is made. User, password,
+    /// database and whether there is TLS are those of the URL that the bus was made with; its host does not matter.
     ///
     /// # Errors
     /// When a URL cannot be read.
     pub fn sentinels(mut self, urls: &[&str], service: &str) -> Result<Self, AddressError> {
         self.address = self.address.behind(urls, service)?;
+        Ok(self)
+    }
+
+    /// The URL is that of a node of a Redis Cluster, and these are further ones; one of them that is there is enough. User,
+    /// password and TLS of the first URL hold for all nodes.
+    ///
+    /// What is published in the classic protocol, and Python's, goes to every node of the cluster; only the sharded protocol
+    /// has its channels on the node that has their slot, follows slots that are moved, and spreads the load. Each is
+    /// subscribed to anew after a failover. An [`emitter`](Self::emitter) for the sharded protocol reaches the channels of one
+    /// node only: use the classic one there.
+    ///
+    /// # Errors
+    /// When a URL cannot be read.
+    pub fn cluster(mut self, urls: &[&str]) -> Result<Self, AddressError> {
+        self.address = self.address.with_nodes(urls)?;
+        Ok(self)
+    }
+
+    /// Trusts these certificates for `rediss://`, in PEM, instead of those that the system trusts. To be called behind
+    /// [`cluster`](Self::cluster) and [`sentinels`](Self::sentinels).
+    ///
+    /// # Errors
+    /// When they cannot be read, or no URL begins with `rediss://`.
+    pub fn root_certificates(mut self, pem: &[u8]) -> Result<Self, AddressError> {
+        self.address = self.address.trusting(Some(pem))?;
+        Ok(self)
+    }
+
+    /// Shows Redis a certificate with its chain, and proves it with the key, both in PEM. To be called behind
+    /// [`cluster`](Self::cluster) and [`sentinels`](Self::sentinels).
+    ///
+    /// # Errors
+    /// When they cannot be read, or no URL begins with `rediss://`.
+    pub fn client_certificate(mut self, chain_pem: &[u8], key_pem: &[u8]) -> Result<Self, AddressError> {
+        self.address = self.address.showing(chain_pem, key_pem)?;
         Ok(self)
     }
 
@@ -240,13 +284,13 @@ impl RedisBus {
         emitter::start(self.address, self.link, emitter::Wording::Channels(words))
     }
 
-    fn link(&self) -> Option<Arc<Link>> {
+    fn running(&self) -> Option<Arc<Running>> {
         self.running.read().clone()
     }
 
-    fn with<R>(&self, f: impl FnOnce(&Link, &Words) -> R) -> Option<R> {
-        let link = self.link()?;
-        Some(f(&link, link.words()))
+    fn with<R>(&self, f: impl FnOnce(&Links, &Words) -> R) -> Option<R> {
+        let running = self.running()?;
+        Some(f(&running.links, &running.words))
     }
 }
 
@@ -259,12 +303,14 @@ impl Bus for RedisBus {
         let words = Words { id, ..self.words.clone() };
         let python = words.dialect == Dialect::Python;
         let post = Post { words: words.clone(), inbox };
-        let link = Link::start(self.address.clone(), self.link.clone(), words, Arc::new(post));
+        let sharded = words.dialect == Dialect::Sharded;
+        let links = Links::start(self.address.clone(), self.link.clone(), sharded, Arc::new(post));
+        let running = Arc::new(Running { links, words });
         if python {
-            link.subscribe(link.words().common_channels());
-            tokio::spawn(keep_counting(Arc::downgrade(&link), Arc::clone(&self.silent)));
+            running.links.subscribe(running.words.common_channels());
+            tokio::spawn(keep_counting(Arc::downgrade(&running), Arc::clone(&self.silent)));
         }
-        *self.running.write() = Some(link);
+        *self.running.write() = Some(running);
     }
 
     fn open(&self, namespace: &str) {
@@ -293,15 +339,15 @@ impl Bus for RedisBus {
     }
 
     fn publish(&self, envelope: Envelope, to: Target) -> Result<Published, BusError> {
-        let Some(link) = self.link() else { return Err(BusError::Closed) };
-        let words = link.words();
+        let Some(running) = self.running() else { return Err(BusError::Closed) };
+        let Running { links, words } = &*running;
         let (channel, bytes) = match words.dialect {
             Dialect::Classic => classic::encode(words, &envelope, &to)?,
             Dialect::Sharded => sharded::encode(words, &envelope, &to)?,
             Dialect::Python => {
                 let python::Sent { parts, untold } = python::encode(words, &envelope, &to)?;
                 for (channel, bytes) in parts {
-                    link.publish(false, channel, bytes)?;
+                    links.publish(false, channel, bytes)?;
                 }
                 return match untold {
                     Some(why) if self.silent_servers() > 0 => Err(BusError::Partly(why)),
@@ -309,7 +355,7 @@ impl Bus for RedisBus {
                 };
             }
         };
-        link.publish(words.dialect == Dialect::Sharded, channel, bytes)?;
+        links.publish(words.dialect == Dialect::Sharded, channel, bytes)?;
         Ok(Published::Queued)
     }
 
@@ -318,25 +364,12 @@ impl Bus for RedisBus {
     }
 
     fn server_count(&self, namespace: &str) -> BoxFuture<'static, Result<usize, BusError>> {
-        let Some(link) = self.link() else { return Box::pin(async { Err(BusError::Closed) }) };
-        let words = link.words();
-        let mut command = redis::cmd("PUBSUB");
-        match words.dialect {
-            Dialect::Classic => command.arg("NUMSUB").arg(words.request_channel(namespace)),
-            Dialect::Sharded => command.arg("SHARDNUMSUB").arg(words.main_channel(namespace)),
-            Dialect::Python => {
-                let (channel, silent) = (words.main_channel(namespace), Arc::clone(&self.silent));
-                return Box::pin(async move {
-                    link.settled().await;
-                    count_with_python(&link, channel, &silent).await
-                });
-            }
-        };
+        let Some(running) = self.running() else { return Box::pin(async { Err(BusError::Closed) }) };
+        let (namespace, silent) = (namespace.to_owned(), Arc::clone(&self.silent));
         Box::pin(async move {
             // Behind everything that was to be subscribed before, so that this server counts itself.
-            link.settled().await;
-            let (_, count): (String, usize) = link.query(command).await?;
-            Ok(count)
+            running.links.settled().await;
+            running.count(&namespace, &silent).await
         })
     }
 
@@ -349,19 +382,19 @@ impl Bus for RedisBus {
     }
 
     fn settled(&self) -> BoxFuture<'static, ()> {
-        match self.link() {
-            Some(link) => Box::pin(async move { link.settled().await }),
+        match self.running() {
+            Some(running) => Box::pin(async move { running.links.settled().await }),
             None => Box::pin(async {}),
         }
     }
 
     fn health(&self) -> Health {
-        self.link().map_or(Health::Down, |link| link.health())
+        self.running().map_or(Health::Down, |running| running.links.health())
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {
         match self.running.write().take() {
-            Some(link) => Box::pin(async move { link.close().await }),
+            Some(running) => Box::pin(async move { running.links.close().await }),
             None => Box::pin(async {}),
         }
     }
@@ -373,9 +406,9 @@ impl Direct for RedisBus {
     }
 
     fn send(&self, to: Option<&str>, bytes: Vec<u8>) -> Result<(), BusError> {
-        let Some(link) = self.link() else { return Err(BusError::Closed) };
-        let words = link.words();
-        link.publish(words.dialect == Dialect::Sharded, words.direct_channel(to), bytes)
+        let Some(running) = self.running() else { return Err(BusError::Closed) };
+        let Running { links, words } = &*running;
+        links.publish(words.dialect == Dialect::Sharded, words.direct_channel(to), bytes)
     }
 }
 
@@ -466,24 +499,31 @@ impl Words {
     }
 }
 
-/// How many servers there are: ours in a namespace, which listen to this channel, and all in Python.
-async fn count_with_python(link: &Link, channel: String, silent: &AtomicUsize) -> Result<usize, BusError> {
-    let words = link.words();
-    let mut command = redis::cmd("PUBSUB");
-    command.arg("NUMSUB").arg(channel).arg(words.rust_channel()).arg(words.python_channel());
-    let (_, ours, _, rust, _, all): (String, usize, String, usize, String, usize) = link.query(command).await?;
-    let python = all.saturating_sub(rust);
-    silent.store(python, Ordering::Relaxed);
-    Ok(ours + python)
+impl Running {
+    /// How many servers listen.
+    async fn count(&self, namespace: &str, silent: &AtomicUsize) -> Result<usize, BusError> {
+        let Self { links, words } = self;
+        match words.dialect {
+            Dialect::Classic => Ok(links.listeners([words.request_channel(namespace)]).await?[0]),
+            Dialect::Sharded => links.shard_listeners(&words.main_channel(namespace)).await,
+            Dialect::Python => {
+                let channels = [words.main_channel(namespace), words.rust_channel(), words.python_channel().to_owned()];
+                let [ours, rust, all] = links.listeners(channels).await?;
+                let python = all.saturating_sub(rust);
+                silent.store(python, Ordering::Relaxed);
+                Ok(ours + python)
+            }
+        }
+    }
 }
 
 /// Counts servers in Python, so that it is known whether something concerns them.
-async fn keep_counting(link: Weak<Link>, silent: Arc<AtomicUsize>) {
+async fn keep_counting(running: Weak<Running>, silent: Arc<AtomicUsize>) {
     loop {
         tokio::time::sleep(COUNT_EVERY).await;
-        let Some(link) = link.upgrade() else { return };
+        let Some(running) = running.upgrade() else { return };
         // What was known last holds until the broker is back.
-        drop(count_with_python(&link, link.words().main_channel("/"), &silent).await);
+        drop(running.count("/", &silent).await);
     }
 }
 
@@ -527,21 +567,5 @@ impl fmt::Debug for RedisBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The address may hold a password.
         f.debug_struct("RedisBus").field("words", &self.words).field("health", &self.health()).finish_non_exhaustive()
-    }
-}
-
-impl Address {
-    fn single(url: &str) -> Result<Self, AddressError> {
-        let info = url.into_connection_info().map_err(|error| AddressError(error.to_string()))?;
-        // Pushes beside answers: one connection subscribes and publishes, in one order.
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        Ok(Self { master: info.set_redis_settings(settings), sentinels: None })
-    }
-
-    fn behind(mut self, urls: &[&str], service: &str) -> Result<Self, AddressError> {
-        let infos = urls.iter().map(|url| url.into_connection_info());
-        let infos = infos.collect::<Result<Vec<_>, _>>().map_err(|error| AddressError(error.to_string()))?;
-        self.sentinels = Some((infos, service.to_owned()));
-        Ok(self)
     }
 }

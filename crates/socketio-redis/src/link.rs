@@ -7,7 +7,6 @@
 //! One task owns the connection. It ends when the link is closed or dropped.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,24 +14,15 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use redis::aio::MultiplexedConnection;
-use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, Pipeline, PushInfo, PushKind, RedisResult,
-    Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, PushInfo, PushKind, RedisError, RedisResult,
+    ServerErrorKind, Value,
 };
 use socketio_adapter::cluster::{BusError, Health};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::Words;
-
-/// Where Redis is.
-#[derive(Clone)]
-pub(crate) struct Address {
-    pub(crate) master: ConnectionInfo,
-    /// Who knows where it is, and its name.
-    pub(crate) sentinels: Option<(Vec<ConnectionInfo>, String)>,
-}
+use crate::address::{Address, CONNECT_TIMEOUT};
 
 #[derive(Debug, Clone)]
 pub(crate) struct LinkOptions {
@@ -67,12 +57,13 @@ pub(crate) trait Handler: Send + Sync {
     fn message(&self, namespace: &Arc<str>, channel: &[u8], bytes: &[u8]);
     fn health(&self, health: Health);
     fn lost(&self, messages: u64);
+    /// Something that this connection was for is on another node now.
+    fn moved(&self) {}
 }
 
 /// A connection that is made again whenever it breaks.
 pub(crate) struct Link {
     shared: Arc<Shared>,
-    words: Words,
 }
 
 struct Shared {
@@ -96,6 +87,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     wanted: HashMap<String, Kind>,
+    /// Channels of shards that were given up: so many confirmations of it are still to come.
+    leaving: HashMap<String, usize>,
     queue: VecDeque<Item>,
     bytes: usize,
 }
@@ -117,8 +110,6 @@ const ITEM_BYTES: usize = 128;
 /// How much goes into one pipeline.
 const BATCH_ITEMS: usize = 512;
 const BATCH_BYTES: usize = 1 << 20;
-/// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between attempts; the longest one plus a connection is below two seconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -128,7 +119,7 @@ const IDLE: Duration = Duration::from_secs(1);
 const FLUSH: Duration = Duration::from_secs(1);
 
 impl Link {
-    pub(crate) fn start(address: Address, options: LinkOptions, words: Words, handler: Arc<dyn Handler>) -> Arc<Self> {
+    pub(crate) fn start(address: Address, options: LinkOptions, handler: Arc<dyn Handler>) -> Arc<Self> {
         let shared = Arc::new(Shared {
             options,
             handler,
@@ -142,11 +133,7 @@ impl Link {
             broken: Notify::new(),
         });
         tokio::spawn(run(Arc::clone(&shared), address));
-        Arc::new(Self { shared, words })
-    }
-
-    pub(crate) fn words(&self) -> &Words {
-        &self.words
+        Arc::new(Self { shared })
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -172,6 +159,9 @@ impl Link {
         for name in names {
             self.shared.about.write().remove(name);
             if let Some(kind) = state.wanted.remove(name) {
+                if kind == Kind::Sharded {
+                    *state.leaving.entry(name.clone()).or_default() += 1;
+                }
                 state.queue.push_back(Item::Unsubscribe(kind, name.clone()));
             }
         }
@@ -265,12 +255,37 @@ impl Shared {
                 [Value::BulkString(pattern), Value::BulkString(channel), Value::BulkString(bytes)],
             ) => (pattern, channel, bytes),
             (PushKind::Disconnection, _) => return self.broken.notify_one(),
+            (PushKind::SUnsubscribe, [Value::BulkString(channel), ..]) => return self.gone(channel),
             _ => return,
         };
         let Ok(subscribed) = std::str::from_utf8(subscribed) else { return };
         let about = self.about.read().get(subscribed).cloned();
         if let Some(namespace) = about {
             self.handler.message(&namespace, channel, bytes);
+        }
+    }
+
+    /// A channel of a shard is subscribed to no longer. Where nobody wanted that, its slot is on another node now, and the answers
+    /// on this connection are out of step.
+    fn gone(&self, channel: &[u8]) {
+        let Ok(channel) = std::str::from_utf8(channel) else { return };
+        let mut state = self.state.lock();
+        if let Some(left) = state.leaving.get_mut(channel) {
+            *left -= 1;
+            if *left == 0 {
+                state.leaving.remove(channel);
+            }
+            return;
+        }
+        drop(state);
+        self.handler.moved();
+        self.broken.notify_one();
+    }
+
+    /// An error that says that a slot is elsewhere.
+    fn note(&self, error: &RedisError) {
+        if matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask)) {
+            self.handler.moved();
         }
     }
 
@@ -312,6 +327,7 @@ impl Shared {
         {
             let mut state = self.state.lock();
             state.queue.retain(|item| matches!(item, Item::Publish { .. }));
+            state.leaving.clear();
             if !self.up.swap(false, Ordering::AcqRel) {
                 return;
             }
@@ -375,14 +391,12 @@ async fn connect(shared: &Arc<Shared>, address: &Address, again: bool) -> RedisR
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(shared.options.response_timeout))
         .set_push_sender(push);
-    let client = address.client().await?;
-    let connecting = client.get_multiplexed_async_connection_with_config(&config);
-    let late = || redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
-    let mut connection = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| late())??;
+    let mut connection = address.connect(&config).await?;
     let wanted: Vec<(Kind, String)> = {
         let mut state = shared.state.lock();
         // What changes from now on is queued, and comes behind this.
         state.queue.retain(|item| matches!(item, Item::Publish { .. }));
+        state.leaving.clear();
         state.wanted.iter().map(|(name, kind)| (*kind, name.clone())).collect()
     };
     for part in wanted.chunks(BATCH_ITEMS) {
@@ -390,7 +404,7 @@ async fn connect(shared: &Arc<Shared>, address: &Address, again: bool) -> RedisR
         for (kind, name) in part {
             pipeline.add_command(kind.subscribe(name)).ignore();
         }
-        pipeline.exec_async(&mut connection).await?;
+        pipeline.exec_async(&mut connection).await.inspect_err(|error| shared.note(error))?;
     }
     if again {
         tokio::select! {
@@ -455,23 +469,12 @@ async fn serve(shared: &Arc<Shared>, mut connection: MultiplexedConnection) {
         };
         shared.finish(batch, written.is_ok());
         if let Err(error) = written {
+            shared.note(&error);
             if !shared.is_closing() {
                 tracing::warn!(%error, "the connection to Redis has to be made again");
             }
             return;
         }
-    }
-}
-
-impl Address {
-    pub(crate) async fn client(&self) -> RedisResult<Client> {
-        let Some((sentinels, service)) = &self.sentinels else { return Client::open(self.master.clone()) };
-        let node =
-            SentinelNodeConnectionInfo::default().set_redis_connection_info(self.master.redis_settings().clone());
-        let master = SentinelServerType::Master;
-        let mut sentinel = SentinelClient::build(sentinels.clone(), service.clone(), Some(node), master)?;
-        let late = || redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
-        timeout(CONNECT_TIMEOUT, sentinel.async_get_client()).await.map_err(|_| late())?
     }
 }
 
@@ -507,12 +510,6 @@ pub(crate) fn escaped(name: &str) -> String {
         escaped.push(character);
     }
     escaped
-}
-
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Address")
-    }
 }
 
 #[cfg(test)]

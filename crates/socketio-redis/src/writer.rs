@@ -15,15 +15,15 @@ use socketio_adapter::cluster::BusError;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::link::{Address, LinkOptions};
+pub(crate) use crate::address::late;
+use crate::address::{Address, CONNECT_TIMEOUT};
+use crate::link::LinkOptions;
 
 /// How much goes into one pipeline.
 const BATCH_ITEMS: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
 /// What a command costs in the buffer besides its bytes.
 const ITEM_BYTES: usize = 256;
-/// How long a connection may take to be made.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between attempts.
 pub(crate) const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
 /// How long [`Writer::close`] waits for what is queued.
@@ -184,13 +184,7 @@ pub(crate) async fn connect(
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(None)
         .set_push_sender(push);
-    let client = address.client().await?;
-    let connecting = client.get_multiplexed_async_connection_with_config(&config);
-    timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| late())?
-}
-
-pub(crate) fn late() -> RedisError {
-    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+    address.connect(&config).await
 }
 
 async fn run(shared: Arc<Shared>, address: Address) {

@@ -23,10 +23,14 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use self::entry::Entry;
-use crate::link::{Address, Channel, Handler, Kind, Link, LinkOptions};
+use crate::address::Address;
+use crate::link::{Channel, Handler, Kind, LinkOptions};
+use crate::links::Links;
 use crate::writer::{Writer, answered};
 use crate::{AddressError, DIRECT, Dialect, SubscriptionMode, Words, emitter};
 
+/// What the keys of sessions begin with.
+const SESSIONS: &str = "sio:session:";
 /// The most entries that are looked through for one client that comes back.
 const REPLAY_ENTRIES: usize = 50_000;
 /// How many of them at once.
@@ -64,7 +68,7 @@ struct Stream {
 
 /// What there is after the start.
 struct Running {
-    link: Arc<Link>,
+    link: Links,
     writer: Writer,
     hub: Arc<Hub>,
     reader: AbortHandle,
@@ -106,14 +110,48 @@ impl RedisStreamsBus {
             limits: WireLimits::default(),
             id: ServerId::from(""),
         };
-        let stream = Stream {
-            name: "socket.io".to_owned(),
-            most: 10_000,
-            count: 100,
-            session_prefix: "sio:session:".to_owned(),
-        };
+        let stream =
+            Stream { name: "socket.io".to_owned(), most: 10_000, count: 100, session_prefix: SESSIONS.to_owned() };
         let running = RwLock::new(None);
         Ok(Self { address: Address::single(url)?, link: LinkOptions::default(), words, stream, running })
+    }
+
+    /// The URL is that of a node of a Redis Cluster, and these are further ones. As [`RedisBus::cluster`](crate::RedisBus::cluster);
+    /// the keys of sessions then begin with `sio:session:{socket.io}:`, where `socket.io` is the stream, so that they are on the
+    /// same node: give Node's servers the same `sessionKeyPrefix`.
+    ///
+    /// # Errors
+    /// When a URL cannot be read.
+    pub fn cluster(mut self, urls: &[&str]) -> Result<Self, AddressError> {
+        self.address = self.address.with_nodes(urls)?;
+        Ok(self)
+    }
+
+    /// As [`RedisBus::sentinels`](crate::RedisBus::sentinels).
+    ///
+    /// # Errors
+    /// When a URL cannot be read.
+    pub fn sentinels(mut self, urls: &[&str], service: &str) -> Result<Self, AddressError> {
+        self.address = self.address.behind(urls, service)?;
+        Ok(self)
+    }
+
+    /// As [`RedisBus::root_certificates`](crate::RedisBus::root_certificates).
+    ///
+    /// # Errors
+    /// When they cannot be read, or no URL begins with `rediss://`.
+    pub fn root_certificates(mut self, pem: &[u8]) -> Result<Self, AddressError> {
+        self.address = self.address.trusting(Some(pem))?;
+        Ok(self)
+    }
+
+    /// As [`RedisBus::client_certificate`](crate::RedisBus::client_certificate).
+    ///
+    /// # Errors
+    /// When they cannot be read, or no URL begins with `rediss://`.
+    pub fn client_certificate(mut self, chain_pem: &[u8], key_pem: &[u8]) -> Result<Self, AddressError> {
+        self.address = self.address.showing(chain_pem, key_pem)?;
+        Ok(self)
     }
 
     /// The key of the stream. Default: `socket.io`. Node: `streamName`; `streamCount` has to be 1 there.
@@ -188,6 +226,11 @@ impl Bus for RedisStreamsBus {
 
     fn start(&self, id: ServerId, inbox: Arc<dyn Inbox>) {
         let words = Words { id: id.clone(), ..self.words.clone() };
+        let mut stream = self.stream.clone();
+        if self.address.is_cluster() && stream.session_prefix == SESSIONS {
+            // What is in braces says which node has a key: that of the stream.
+            stream.session_prefix = format!("{SESSIONS}{{{}}}:", stream.name);
+        }
         let hub = Arc::new(Hub {
             id,
             limits: words.limits.clone(),
@@ -201,12 +244,13 @@ impl Bus for RedisStreamsBus {
             position: Mutex::new(None),
         });
         let handler = Arc::new(Listener(Arc::clone(&hub)));
-        let link = Link::start(self.address.clone(), self.link.clone(), words.clone(), handler);
-        let writer = Writer::start(self.address.clone(), self.link.clone(), Box::new(move |lost| inbox.lost(lost)));
-        let reading = reader::run(Arc::clone(&hub), self.address.clone(), self.stream.clone());
+        let link = Links::start(self.address.clone(), self.link.clone(), false, handler);
+        let keyed = self.address.of_key(&self.stream.name);
+        let writer = Writer::start(keyed.clone(), self.link.clone(), Box::new(move |lost| inbox.lost(lost)));
+        let reading = reader::run(Arc::clone(&hub), keyed, stream.clone());
         let reader = tokio::spawn(reading).abort_handle();
         let published = AtomicU64::new(0);
-        let running = Running { link, writer, hub, reader, stream: self.stream.clone(), words, published };
+        let running = Running { link, writer, hub, reader, stream, words, published };
         *self.running.write() = Some(Arc::new(running));
     }
 
@@ -248,12 +292,11 @@ impl Bus for RedisStreamsBus {
 
     fn server_count(&self, namespace: &str) -> BoxFuture<'static, Result<usize, BusError>> {
         let Some(running) = self.running() else { return Box::pin(async { Err(BusError::Closed) }) };
-        let mut command = cmd("PUBSUB");
-        command.arg("NUMSUB").arg(running.words.main_channel(namespace));
+        let channel = running.words.main_channel(namespace);
         Box::pin(async move {
             // Behind everything that was to be subscribed before, so that this server counts itself.
             running.link.settled().await;
-            let (_, count): (String, usize) = running.link.query(command).await?;
+            let [count] = running.link.listeners([channel]).await?;
             Ok(count)
         })
     }

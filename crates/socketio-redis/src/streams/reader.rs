@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::entry;
 use super::{Hub, Stream};
-use crate::link::Address;
+use crate::address::Address;
 use crate::writer::{PAUSES, connect, late};
 
 /// How long Redis may let a read wait for the next entry.

@@ -8,21 +8,35 @@ use std::time::{Duration, Instant};
 use socketio_redis::{RedisBus, SubscriptionMode};
 use socketio_testkit::contract::Broker;
 
+pub(crate) mod many;
+
 /// A redis-server on a free port, killed when dropped.
 pub(crate) struct Redis {
     child: Child,
     pub(crate) port: u16,
+    /// In a cluster, where the nodes talk.
+    pub(crate) bus: u16,
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("it is bound").port()
 }
 
 impl Redis {
     /// Starts one.
     pub(crate) fn start() -> Self {
+        Self::start_with(|_| (Vec::new(), 0))
+    }
+
+    /// Starts one with further arguments, which may depend on the port; and the port that goes with it.
+    pub(crate) fn start_with(more: impl Fn(u16) -> (Vec<String>, u16)) -> Self {
         // Somebody else may take the port in between: then another one is tried.
         for _ in 0..20 {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let port = listener.local_addr().expect("it is bound").port();
-            drop(listener);
-            if let Some(redis) = Self::start_at(port) {
+            let port = free_port();
+            let (more, bus) = more(port);
+            if let Some(redis) = Self::spawn(port, bus, &more) {
                 return redis;
             }
         }
@@ -31,24 +45,48 @@ impl Redis {
 
     /// Starts one on this port, if it is free.
     pub(crate) fn start_at(port: u16) -> Option<Self> {
-        let mut child = Command::new("redis-server")
+        Self::spawn(port, 0, &[])
+    }
+
+    fn spawn(port: u16, bus: u16, more: &[String]) -> Option<Self> {
+        let mut command = Command::new("redis-server");
+        command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .args(["--daemonize", "no", "--dir", "/tmp"])
+            .args(more);
+        Self::run(command, port, bus, "Ready to accept connections")
+    }
+
+    /// Starts a sentinel with a file that is made for its port.
+    pub(crate) fn start_sentinel(file: impl Fn(u16) -> String) -> Self {
+        for _ in 0..20 {
+            let port = free_port();
+            let mut command = Command::new("redis-server");
+            command.arg(file(port)).arg("--sentinel");
+            if let Some(sentinel) = Self::run(command, port, 0, "+monitor") {
+                return sentinel;
+            }
+        }
+        panic!("redis-server does not start as a sentinel");
+    }
+
+    fn run(mut command: Command, port: u16, bus: u16, ready: &str) -> Option<Self> {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("redis-server is installed (cargo xtask installs it)");
         let mut lines = BufReader::new(child.stdout.take().expect("it was asked for")).lines();
-        let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections"));
-        if !ready {
+        let is_ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains(ready));
+        if !is_ready {
             let _ = child.kill();
             let _ = child.wait();
             return None;
         }
         // It must not block on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Some(Self { child, port })
+        Some(Self { child, port, bus })
     }
 
     pub(crate) fn url(&self) -> String {

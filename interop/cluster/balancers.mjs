@@ -48,8 +48,8 @@ const balance = async (name, nodes) => {
       const temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((what) => `${what}_temp_path ${dir}/${what};`);
       writeFileSync(
         join(dir, "nginx.conf"),
-        // Its worker has to write where we may.
-        `${process.getuid() === 0 ? "user root;" : ""} daemon off; worker_processes 1; pid ${dir}/pid; error_log stderr crit;
+        // One process, so that nothing is left when it is killed; it has to write where we may.
+        `${process.getuid() === 0 ? "user root;" : ""} daemon off; master_process off; pid ${dir}/pid; error_log stderr crit;
          events {} http { access_log off; ${temp.join(" ")} ${text} }`,
       );
       child = start("/usr/sbin/nginx", ["-p", dir, "-e", "stderr", "-c", join(dir, "nginx.conf")], ["ignore", "ignore", "inherit"]);

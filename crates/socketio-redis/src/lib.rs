@@ -490,7 +490,7 @@ impl Words {
     fn room_channel(&self, namespace: &str, room: &str, own: bool) -> Option<Channel> {
         let kind = match (self.dialect, self.mode) {
             (_, SubscriptionMode::Static) | (Dialect::Python, _) => return None,
-            (Dialect::Sharded, SubscriptionMode::Dynamic) if own => return None,
+            (Dialect::Sharded, SubscriptionMode::Dynamic) if own && sharded::looks_like_an_id(room) => return None,
             (Dialect::Classic, _) => Kind::Plain,
             (Dialect::Sharded, _) => Kind::Sharded,
         };

@@ -210,7 +210,7 @@ fn is_expectation(step: &str) -> bool {
 pub(crate) fn is_refusal(step: &str) -> bool {
     let (verb, _) = split(step);
     let digits: String = verb.trim_start_matches(['U', 'C']).chars().take_while(char::is_ascii_digit).collect();
-    let status = is_status(verb).then(|| digits.parse::<u16>().unwrap_or_default()).unwrap_or_default();
+    let status = if is_status(verb) { digits.parse::<u16>().unwrap_or_default() } else { 0 };
     let ends = ["gone", "PE", "FC", "FC-after-connect", "ends", "too-big", "refused-namespace", "rivals"];
     ends.contains(&verb) || (400..1_000).contains(&status) || (1_002..5_000).contains(&status)
 }

@@ -7,7 +7,7 @@
 //! Every message is written and read in the words of a [`Dialect`] on each hop. The model applies what was *meant* to sets of its own,
 //! and compares after each step.
 //!
-//! [`model`](self::model) is what must be, [`world`](self::world) what happens.
+//! `model` is what must be, `world` what happens.
 
 mod model;
 mod world;

@@ -28,6 +28,8 @@
 mod address;
 mod classic;
 mod emitter;
+#[cfg(doctest)]
+mod guide;
 mod link;
 mod links;
 mod python;

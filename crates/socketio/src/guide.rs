@@ -15,9 +15,6 @@ mod middleware_and_auth {}
 #[doc = include_str!("../../../docs/errors-and-limits.md")]
 mod errors_and_limits {}
 
-#[doc = include_str!("../../../docs/recovery.md")]
-mod recovery {}
-
 #[doc = include_str!("../../../docs/options.md")]
 mod options {}
 

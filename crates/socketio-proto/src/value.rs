@@ -456,7 +456,11 @@ impl<'de> Deserializer<'de> for &'de Value {
         match self {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Int(value) => visitor.visit_i64(*value),
+            // As a decoder of JSON tells it, so that a type gets the same.
+            Value::Int(value) => match u64::try_from(*value) {
+                Ok(value) => visitor.visit_u64(value),
+                Err(_) => visitor.visit_i64(*value),
+            },
             Value::UInt(value) => visitor.visit_u64(*value),
             Value::Float(value) => visitor.visit_f64(*value),
             Value::String(value) => visitor.visit_borrowed_str(value),
@@ -778,3 +782,30 @@ macro_rules! to_struct {
 }
 
 to_struct! { SerializeStruct SerializeStructVariant }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use crate::{AnyParser, Limits, Message, OwnedArgs, Packet, Value};
+
+    #[test]
+    fn a_number_names_a_variant_whichever_way_it_came() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(tag = "type")]
+        enum Shape {
+            Point,
+            Circle { radius: u8 },
+        }
+        let parser = AnyParser::json();
+        let mut decoder = parser.decoder(&Limits::default());
+        let Ok(Some(Packet::Event { args, .. })) = decoder.decode(Message::Text(r#"2["e",[1,25]]"#)) else {
+            panic!("an event")
+        };
+        let values = OwnedArgs::from_values(Some("e"), vec![Value::from(vec![Value::Int(1), Value::Int(25)])]);
+        let circle = Some(Shape::Circle { radius: 25 });
+        assert_eq!((args.deserialize().ok(), values.deserialize().ok()), (circle, Some(Shape::Circle { radius: 25 })));
+        let point = OwnedArgs::from_values(Some("e"), vec![Value::from(vec![Value::Int(0)])]);
+        assert_eq!(point.deserialize().ok(), Some(Shape::Point));
+    }
+}

@@ -165,7 +165,14 @@ pub mod clauses {
         io.to("nobody").emit("nobody", ());
         io.to(c.id()).emit("you", ());
         io.except(c.id()).emit("not-you", ());
-        // Channels of rooms and of everybody are not ordered against each other.
+        // Channels of rooms and of everybody are not ordered against each other, and may be on brokers of their own: what
+        // came over the channel of a room is there when the end of that room is.
+        io.to("red").emit("end-red", ());
+        io.to("blue").emit("end-blue", ());
+        io.to(c.id()).emit("end-you", ());
+        for (client, end) in [(&a, "end-red"), (&b, "end-red"), (&b, "end-blue"), (&c, "end-blue"), (&c, "end-you")] {
+            client.next(end).await;
+        }
         let heard = nodes.heard(0, [&a, &b, &c]).await.map(|heard| sorted(&heard));
         assert_eq!(heard[0], "both not-you only-red red");
         assert_eq!(heard[1], "blue both not-you red");

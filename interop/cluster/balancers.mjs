@@ -79,6 +79,12 @@ const connected = async (socket) => {
   assert.equal(socket.failed, undefined);
 };
 
+const moved = async (sockets) => {
+  for (const socket of sockets) {
+    await until("it has moved to a WebSocket", () => socket.io.engine.transport.name === "websocket");
+  }
+};
+
 const next = (socket, name) =>
   until(`the client gets ${name}`, () => {
     const at = socket.got.findIndex(([event]) => event === name);
@@ -159,9 +165,7 @@ for (const [name, adapter] of [
       for (const socket of sockets) socket.once("connect_error", (error) => (socket.failed = error));
       await use(sockets);
       if (way === "upgrade") {
-        for (const socket of sockets) {
-          await until("it has moved to a WebSocket", () => socket.io.engine.transport.name === "websocket");
-        }
+        await moved(sockets);
         await use(sockets);
       }
       assert.ok(sockets.every((socket) => socket.connected));
@@ -176,17 +180,24 @@ for (const [name, adapter] of [
     });
   }
 
+  /**
+   * Clients that are there: four that have moved to a WebSocket, four that poll. A client whose candidate breaks at the wrong
+   * moment polls no more until its ping timeout, whatever the server: what comes next waits for the move.
+   */
+  const eight = async (context, options) => {
+    const upgraded = Array.from({ length: 4 }, () => client(balancer.port, options));
+    const polling = Array.from({ length: 4 }, () => client(balancer.port, { ...options, transports: ["polling"] }));
+    const sockets = [...upgraded, ...polling];
+    context.after(() => sockets.forEach((socket) => socket.disconnect()));
+    await Promise.all(sockets.map(connected));
+    await moved(upgraded);
+    return sockets;
+  };
+
   if (adapter === "recovery") {
     test(`${title} clients come back`, { timeout: 120_000 }, async (context) => {
       const options = { reconnection: true, reconnectionDelay: 500, randomizationFactor: 0 };
-      const upgraded = Array.from({ length: 4 }, () => client(balancer.port, options));
-      const polling = Array.from({ length: 4 }, () => client(balancer.port, { ...options, transports: ["polling"] }));
-      const sockets = [...upgraded, ...polling];
-      context.after(() => sockets.forEach((socket) => socket.disconnect()));
-      await Promise.all(sockets.map(connected));
-      for (const socket of upgraded) {
-        await until("it has moved to a WebSocket", () => socket.io.engine.transport.name === "websocket");
-      }
+      const sockets = await eight(context, options);
       await nodes[0].tell("emit", { event: ["first"] });
       for (const socket of sockets) await next(socket, "first");
       const ids = sockets.map((socket) => socket.id);
@@ -204,15 +215,7 @@ for (const [name, adapter] of [
   if (inTurn && adapter === "classic") {
     test(`${title} a server that dies`, { timeout: 120_000 }, async (context) => {
       const options = { reconnection: true, reconnectionDelayMax: 500 };
-      const upgraded = Array.from({ length: 4 }, () => client(balancer.port, options));
-      const polling = Array.from({ length: 4 }, () => client(balancer.port, { ...options, transports: ["polling"] }));
-      const sockets = [...upgraded, ...polling];
-      context.after(() => sockets.forEach((socket) => socket.disconnect()));
-      await Promise.all(sockets.map(connected));
-      // A client whose candidate breaks at the wrong moment polls no more until its ping timeout, whatever the server.
-      for (const socket of upgraded) {
-        await until("it has moved to a WebSocket", () => socket.io.engine.transport.name === "websocket");
-      }
+      const sockets = await eight(context, options);
       const victim = nodes.pop();
       victim.child.kill("SIGKILL");
       await once(victim.child, "exit");

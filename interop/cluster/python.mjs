@@ -4,116 +4,50 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
+import { Mixed } from "./mixed.mjs";
 import { Client, Node, startRedis, until } from "./world.mjs";
 
 let broker;
-let nodes;
-let clients;
-let ends = 0;
+const mixed = new Mixed("python", ["python", "rust"], { everySource: true });
+const { nodes, clients } = mixed;
+const heard = (...args) => mixed.heard(...args);
+const cell = (...args) => mixed.cell(...args);
 
 before(async () => {
   broker = await startRedis();
-  nodes = [
+  nodes.push(
     new Node("python", "p1", "async", broker.url),
     new Node("python", "p2", "sync", broker.url),
     new Node("rust", "r1", "python", broker.url),
     new Node("rust", "r2", "python", broker.url),
-  ];
+  );
   await Promise.all(nodes.map((node) => node.ready));
-  clients = nodes.map((node) => {
+  for (const node of nodes) {
     const transports = node.name === "p2" ? ["polling"] : ["websocket"];
     const client = new Client(node, `c-${node.name}`, `all,on-${node.kind},${node.name}`, transports);
     client.socket.on("two", (answer) => answer(client.name, [2]));
     client.socket.on("nothing", (answer) => answer());
-    return client;
-  });
+    clients.push(client);
+  }
   await Promise.all(clients.map((client) => client.connected()));
   // A server in Python listens when it has had its first request.
   for (const node of nodes.filter((node) => node.kind === "rust")) {
     await until("all are counted", async () => (await node.tell("count")) === 4);
   }
-  for (const node of nodes) {
-    await until("everybody hears everybody", async () => {
-      await node.tell("emit", { to: ["all"], event: ["warm"] });
-      await sleep(50);
-      const heard = clients.map((client) => client.events.some(([event]) => event === "warm"));
-      for (const client of clients) client.events = [];
-      return heard.every(Boolean);
-    });
-  }
+  await mixed.warm();
   await heard(nodes[0], []);
 });
 
-after(() => {
-  for (const client of clients ?? []) client.socket.disconnect();
-  for (const child of [...(nodes ?? []).map((node) => node.child), broker?.child]) child?.kill("SIGKILL");
-});
+after(() => mixed.stop(broker));
 
-/** What each of these has got, up to a last event from the same server that everybody gets. */
-const heard = async (from, group, what = clients) => {
-  const end = `end-${++ends}`;
-  await from.tell("emit", { event: [end] });
-  for (const client of clients) await client.next(end);
-  const names = what.map((client) => client.events.map(([event]) => event).filter((event) => group.includes(event)));
-  for (const client of clients) client.events = [];
-  return names.map((events) => events.join(" "));
-};
-
-/** One cell: from each server of one kind, looked at on the other servers of a kind. */
-const cell = (operation, run) => {
-  for (const from of ["python", "rust"]) {
-    for (const to of ["python", "rust"]) {
-      test(`python ${operation} ${from}>${to}`, { timeout: 120_000 }, async () => {
-        for (const source of nodes.filter((node) => node.kind === from)) {
-          const targets = clients.filter((client) => client.node.kind === to && client.node !== source);
-          await run(source, targets, to);
-          await heard(source, []);
-        }
-      });
-    }
-  }
-};
-
-cell("broadcast", async (source, targets) => {
-  await source.tell("emit", { event: ["hi", { a: [1, 2.5, "é", null, true] }, "second"] });
-  for (const client of targets) {
-    assert.deepEqual(await client.next("hi"), ["hi", { a: [1, 2.5, "é", null, true] }, "second"]);
-  }
-  assert.deepEqual(await heard(source, ["hi"], targets), targets.map(() => ""));
-});
+// Its channel knows exceptions by id only.
+mixed.commonCells((client) => client.id);
 
 cell("arguments", async (source, targets) => {
   for (const event of [["none"], ["list", [1, 2]], ["text", "t"], ["many", 1, [], {}], ["empty", []]]) {
     await source.tell("emit", { event });
     for (const client of targets) assert.deepEqual(await client.next(event[0]), event);
   }
-});
-
-cell("room", async (source, targets, kind) => {
-  await source.tell("emit", { to: [`on-${kind}`], event: ["room", kind] });
-  for (const client of targets) assert.deepEqual(await client.next("room"), ["room", kind]);
-  const others = clients.filter((client) => client.node.kind !== kind);
-  assert.deepEqual(await heard(source, ["room"], others), others.map(() => ""));
-});
-
-cell("rooms", async (source, targets, kind) => {
-  // Somebody in both gets it once.
-  await source.tell("emit", { to: [`on-${kind}`, "all"], event: ["rooms"] });
-  assert.deepEqual(await heard(source, ["rooms"], targets), targets.map(() => "rooms"));
-});
-
-cell("skip", async (source, targets) => {
-  const [out, ...rest] = [...targets].reverse();
-  await source.tell("emit", { except: [out.id], event: ["most"] });
-  await source.tell("emit", { to: ["all"], except: [out.id], event: ["more"] });
-  assert.deepEqual(await heard(source, ["most", "more"], [out, ...rest]), ["", ...rest.map(() => "most more")]);
-});
-
-cell("one-socket", async (source, targets) => {
-  const [client] = targets;
-  await source.tell("emit", { to: [client.id], event: ["you", 1] });
-  assert.deepEqual(await client.next("you"), ["you", 1]);
 });
 
 cell("binary", async (source, targets) => {
@@ -180,13 +114,6 @@ cell("disconnect", async (source, targets) => {
   assert.match(reason, /io server disconnect|transport close/);
   victim.socket.io.engine?.close();
   for (const client of clients) assert.ok(client.socket.connected);
-});
-
-cell("shout", async (source, targets) => {
-  const speaker = clients.find((client) => client.node === source);
-  speaker.socket.emit("shout", "hey");
-  for (const client of targets) assert.deepEqual(await client.next("shouted"), ["shouted", "hey"]);
-  assert.deepEqual(await heard(source, ["shouted"], [speaker]), [""]);
 });
 
 const rust = () => nodes.find((node) => node.kind === "rust");

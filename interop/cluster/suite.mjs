@@ -11,29 +11,31 @@ import { Emitter as PostgresEmitter } from "@socket.io/postgres-emitter";
 import { Emitter as RedisEmitter } from "@socket.io/redis-emitter";
 import pg from "pg";
 import { createClient } from "redis";
+import { Mixed } from "./mixed.mjs";
 import { Client, Node, RustClient, revive, startPostgres, startRedis, until } from "./world.mjs";
 
 for (const adapter of ["classic", "sharded", "streams", "postgres"]) {
   let broker;
-  let nodes;
-  let clients;
-  let ends = 0;
+  const mixed = new Mixed(adapter, ["node", "rust"]);
+  const { nodes, clients } = mixed;
+  const heard = (...args) => mixed.heard(...args);
+  const cell = (...args) => mixed.cell(...args);
 
   before(async () => {
     broker = await (adapter === "postgres" ? startPostgres() : startRedis());
-    nodes = [
+    nodes.push(
       new Node("node", "n1", adapter, broker.url),
       new Node("node", "n2", adapter, broker.url),
       new Node("rust", "r1", adapter, broker.url),
       new Node("rust", "r2", adapter, broker.url),
-    ];
+    );
     await Promise.all(nodes.map((node) => node.ready));
     for (const node of nodes) await until("all know all", async () => (await node.tell("count")) === 4);
     const client = (Kind, prefix) => (node) => {
       const name = `${prefix}-${node.name}`;
       return new Kind(node, name, `all,on-${node.kind},${node.name},${name}`);
     };
-    clients = [...nodes.map(client(Client, "js")), ...nodes.map(client(RustClient, "rs"))];
+    clients.push(...nodes.map(client(Client, "js")), ...nodes.map(client(RustClient, "rs")));
     await Promise.all(clients.map((client) => client.connected()));
     // Everybody is in its rooms, and the broker knows.
     for (const node of nodes) {
@@ -41,84 +43,13 @@ for (const adapter of ["classic", "sharded", "streams", "postgres"]) {
         const sockets = await node.tell("fetch", { to: ["all"] });
         return sockets.length === clients.length;
       });
-      await until("channels of rooms are heard", async () => {
-        const heard = [];
-        await node.tell("emit", { to: ["all"], event: ["warm"] });
-        await sleep(50);
-        for (const client of clients) heard.push(client.events.some(([event]) => event === "warm"));
-        for (const client of clients) client.events = [];
-        return heard.every(Boolean);
-      });
     }
+    await mixed.warm();
   });
 
-  after(() => {
-    for (const client of clients ?? []) client.leave();
-    for (const child of [...(nodes ?? []).map((node) => node.child), broker?.child]) child?.kill("SIGKILL");
-  });
+  after(() => mixed.stop(broker));
 
-  /** What each of these has got, up to a last event that everybody gets, over the same way as what is checked. */
-  const heard = async (from, group, what = clients) => {
-    const end = `end-${++ends}`;
-    await from.tell("emit", { event: [end] });
-    await from.tell("emit", { to: ["all"], event: [`${end}-room`] });
-    for (const client of clients) {
-      await client.next(end);
-      await client.next(`${end}-room`);
-    }
-    const names = what.map((client) => client.events.map(([event]) => event).filter((event) => group.includes(event)));
-    for (const client of clients) client.events = [];
-    return names.map((events) => events.join(" "));
-  };
-
-  /** One cell: from a server of one kind, looked at on servers of a kind. */
-  const cell = (operation, run) => {
-    for (const from of ["node", "rust"]) {
-      for (const to of ["node", "rust"]) {
-        test(`${adapter} ${operation} ${from}>${to}`, { timeout: 120_000 }, async () => {
-          const source = nodes.find((node) => node.kind === from);
-          const targets = clients.filter((client) => client.node.kind === to && client.node !== source);
-          await run(source, targets, to);
-          // What others got must not be taken for what comes next.
-          await heard(source, [], []);
-        });
-      }
-    }
-  };
-
-  cell("broadcast", async (source, targets) => {
-    await source.tell("emit", { event: ["hi", { a: [1, 2.5, "é", null, true] }, "second"] });
-    for (const client of targets) {
-      assert.deepEqual(await client.next("hi"), ["hi", { a: [1, 2.5, "é", null, true] }, "second"]);
-    }
-    assert.deepEqual(await heard(source, ["hi"], targets), targets.map(() => ""));
-  });
-
-  cell("room", async (source, targets, kind) => {
-    await source.tell("emit", { to: [`on-${kind}`], event: ["room", kind] });
-    for (const client of targets) assert.deepEqual(await client.next("room"), ["room", kind]);
-    const others = clients.filter((client) => client.node.kind !== kind);
-    assert.deepEqual(await heard(source, ["room"], others), others.map(() => ""));
-  });
-
-  cell("rooms", async (source, targets, kind) => {
-    // Somebody in both gets it once.
-    await source.tell("emit", { to: [`on-${kind}`, "all"], event: ["rooms"] });
-    assert.deepEqual(await heard(source, ["rooms"], targets), targets.map(() => "rooms"));
-  });
-
-  cell("except", async (source, targets) => {
-    const [out, ...rest] = [...targets].reverse();
-    await source.tell("emit", { except: [out.name], event: ["most"] });
-    await source.tell("emit", { to: ["all"], except: [out.id], event: ["more"] });
-    assert.deepEqual(await heard(source, ["most", "more"], [out, ...rest]), ["", ...rest.map(() => "most more")]);
-  });
-
-  cell("one-socket", async (source, targets) => {
-    const [client] = targets;
-    await source.tell("emit", { to: [client.id], event: ["you", 1] });
-    assert.deepEqual(await client.next("you"), ["you", 1]);
-  });
+  mixed.commonCells((client) => client.name);
 
   cell("volatile", async (source, targets) => {
     for (const client of targets) {
@@ -220,14 +151,6 @@ for (const adapter of ["classic", "sharded", "streams", "postgres"]) {
     const [reason] = await gone;
     assert.match(reason, /io server disconnect|transport close/);
     for (const client of clients) assert.ok(client.isConnected);
-  });
-
-  cell("shout", async (source, targets) => {
-    // What a client of the source sends to the others.
-    const speaker = clients.find((client) => client.node === source);
-    speaker.socket.emit("shout", "hey");
-    for (const client of targets) assert.deepEqual(await client.next("shouted"), ["shouted", "hey"]);
-    assert.deepEqual(await heard(source, ["shouted"], [speaker]), [""]);
   });
 
   cell("server-side-emit", async (source, targets) => {

@@ -53,68 +53,52 @@ fn unexpected(event: &Event<'_>) -> Box<dyn std::error::Error> {
 /// `count` events in one go to everybody, again as soon as everybody has them all. An operation is one delivery.
 pub fn cast(options: &Options, world: &mut World, meter: &mut Meter) -> Result<Map<String, Value>> {
     let connections = sessions::websockets(world, options.connections)?;
-    let ask = format!("42[\"cast\",{},{}]", options.count, options.size);
-    let mut ticks = Ticks::new(options, &connections);
-    let all = connections.len() * options.count;
-    let mut missing = 0;
-    let mut began = Instant::now();
-    let mut problem = None;
-    meter.start();
-    while problem.is_none() && meter.goes_on(world)? {
-        if missing == 0 {
-            missing = all;
-            began = Instant::now();
-            world.send(connections[0], |out| wire::frame(out, wire::TEXT, ask.as_bytes()));
-        }
-        let mut taken = 0;
-        world.turn(TURN, |index, event, _, now| {
-            match event {
-                Event::Text(text) if ticks.take(index, text) => {
-                    taken += 1;
-                    // When the last receiver has the first event tells how long a cast takes to reach everybody.
-                    if ticks.next[index] == 0 {
-                        meter.latency(now.duration_since(began));
-                    }
-                }
-                event => problem = Some(unexpected(&event)),
-            }
-            Flow::Keep
-        })?;
-        missing -= taken;
-        meter.count(taken as u64);
-    }
-    problem.map_or_else(|| Ok(Map::new()), Err)
+    rounds(options, world, meter, &connections, None)
 }
 
 /// `count` events in one go, asked for by the only connection of one server, to all connections of another, again as soon as
 /// they have them all. An operation is one delivery on the other server.
 pub fn across(options: &Options, world: &mut World, meter: &mut Meter) -> Result<Map<String, Value>> {
     let (second, _) = options.second.ok_or("two servers are needed, --second says where the other one is")?;
-    let asker = sessions::websockets(world, 1)?;
+    let mut connections = sessions::websockets(world, 1)?;
+    let asker = connections[0];
     world.port = second;
-    let receivers = sessions::websockets(world, options.connections)?;
-    let ask = format!("42[\"cast\",{},{}]", options.count, options.size);
+    connections.extend(sessions::websockets(world, options.connections)?);
     // The asker is a receiver too, of what never leaves its server: it is waited for and not counted.
-    let everybody: Vec<usize> = asker.iter().chain(&receivers).copied().collect();
-    let mut ticks = Ticks::new(options, &everybody);
+    rounds(options, world, meter, &connections, Some(asker))
+}
+
+/// Rounds of events to everybody, asked for by the first connection. What reaches `uncounted` is waited for only.
+fn rounds(
+    options: &Options,
+    world: &mut World,
+    meter: &mut Meter,
+    connections: &[usize],
+    uncounted: Option<usize>,
+) -> Result<Map<String, Value>> {
+    let ask = format!("42[\"cast\",{},{}]", options.count, options.size);
+    let mut ticks = Ticks::new(options, connections);
     let mut missing = 0;
     let mut began = Instant::now();
     let mut problem = None;
     meter.start();
     while problem.is_none() && meter.goes_on(world)? {
         if missing == 0 {
-            missing = everybody.len() * options.count;
+            missing = connections.len() * options.count;
             began = Instant::now();
-            world.send(asker[0], |out| wire::frame(out, wire::TEXT, ask.as_bytes()));
+            world.send(connections[0], |out| wire::frame(out, wire::TEXT, ask.as_bytes()));
         }
-        let (mut taken, mut across) = (0, 0);
+        let (mut taken, mut counted) = (0, 0);
         world.turn(TURN, |index, event, _, now| {
             match event {
                 Event::Text(text) if ticks.take(index, text) => {
                     taken += 1;
-                    across += u64::from(index != asker[0]);
-                    if ticks.next[index] == 0 && index != asker[0] {
-                        meter.latency(now.duration_since(began));
+                    if uncounted != Some(index) {
+                        counted += 1;
+                        // When the last receiver has the first event tells how long a cast takes to reach everybody.
+                        if ticks.next[index] == 0 {
+                            meter.latency(now.duration_since(began));
+                        }
                     }
                 }
                 event => problem = Some(unexpected(&event)),
@@ -122,7 +106,7 @@ pub fn across(options: &Options, world: &mut World, meter: &mut Meter) -> Result
             Flow::Keep
         })?;
         missing -= taken;
-        meter.count(across);
+        meter.count(counted);
     }
     problem.map_or_else(|| Ok(Map::new()), Err)
 }

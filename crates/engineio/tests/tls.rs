@@ -173,6 +173,17 @@ impl Socket {
         Self { send, receive: response.into_body(), buffer: Vec::new() }
     }
 
+    /// The session that was begun by polling moves to a stream, and goes on there.
+    async fn moved(client: &SendRequest<Bytes>, sid: &str) -> Self {
+        let mut socket = Self::open(client, &format!("EIO=4&transport=websocket&sid={sid}")).await;
+        socket.send("2probe");
+        assert_eq!(socket.text().await.as_deref(), Some("3probe"));
+        socket.send("5");
+        socket.send("4echo:moved");
+        assert_eq!(socket.text().await.as_deref(), Some("4moved"));
+        socket
+    }
+
     fn send(&mut self, text: &str) {
         self.send.send_data(masked(1, text.as_bytes()).into(), false).expect("a stream");
     }
@@ -293,12 +304,7 @@ async fn a_polling_session_moves_to_a_stream_of_http2() {
     let (response, _) =
         client.clone().send_request(get("/engine.io/?EIO=4&transport=polling"), true).expect("a stream");
     let sid = sid_of(&body(response.await.expect("an answer").into_body()).await);
-    let mut socket = Socket::open(&client, &format!("EIO=4&transport=websocket&sid={sid}")).await;
-    socket.send("2probe");
-    assert_eq!(socket.text().await.as_deref(), Some("3probe"));
-    socket.send("5");
-    socket.send("4echo:moved");
-    assert_eq!(socket.text().await.as_deref(), Some("4moved"));
+    Socket::moved(&client, &sid).await;
 }
 
 #[tokio::test]
@@ -323,12 +329,7 @@ async fn streams_of_http2_reach_a_session_on_another_server() {
     assert_eq!(ask(&other, get(&target), None).await, (200, "4hi".to_owned()));
     // It was begun over TLS, and the other server says that it goes on so.
     let client = other.http2().await;
-    let mut socket = Socket::open(&client, &format!("EIO=4&transport=websocket&sid={sid}")).await;
-    socket.send("2probe");
-    assert_eq!(socket.text().await.as_deref(), Some("3probe"));
-    socket.send("5");
-    socket.send("4echo:moved");
-    assert_eq!(socket.text().await.as_deref(), Some("4moved"));
+    let mut socket = Socket::moved(&client, &sid).await;
     assert_eq!(other.server.stats().tunnels, 1);
     socket.send("1");
     assert_eq!(socket.text().await, None, "a session that closes ends its stream");

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
-use socketio_adapter::cluster::wire::{self, EMITTER, Fields, Foreign, Form, WireLimits};
+use socketio_adapter::cluster::wire::{self, EMITTER, Fields, FlagsOnWire, Foreign, Form, WireLimits};
 use socketio_adapter::cluster::{BusError, Envelope, Message, RequestId, ServerId, Target};
 use socketio_adapter::{BroadcastFlags, BroadcastOptions, RoomName, RoomNames, Selection};
 use socketio_proto::{EncodeError, Map, OwnedArgs, Payload, Value, Violation, is_reserved_event};
@@ -52,7 +52,7 @@ struct Wire<'a> {
     args: Option<&'a [Value]>,
     host_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    flags: Option<Flags>,
+    flags: Option<FlagsOnWire>,
 }
 
 #[derive(Serialize)]
@@ -61,16 +61,6 @@ enum Names<'a> {
     None,
     One(&'a str),
     Many(&'a [RoomName]),
-}
-
-#[derive(Serialize, Default)]
-struct Flags {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    volatile: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    compress: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout: Option<u64>,
 }
 
 impl<'a> Names<'a> {
@@ -164,9 +154,7 @@ pub(crate) fn encode(words: &Words, envelope: &Envelope, to: &Target) -> Result<
             let (data, binary) = stripped(values);
             let to = rooms.first().map_or("", |room| &**room);
             let callback = request.as_ref().map(|request| (to, &**namespace, request.as_str()));
-            let BroadcastFlags { volatile, compress, timeout, .. } = &options.flags;
-            let timeout = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-            let flags = Flags { volatile: volatile.then_some(true), compress: (!compress).then_some(false), timeout };
+            let flags = FlagsOnWire::new(&options.flags);
             let emit = Wire {
                 event: Some(event.name()),
                 data: Some(data),
@@ -229,7 +217,7 @@ pub(crate) fn encode(words: &Words, envelope: &Envelope, to: &Target) -> Result<
 
 /// A message of ours that is not an event: ours hear it on another channel.
 fn about<'a>(method: &'static str, namespace: &'a str, host: &'a str) -> Wire<'a> {
-    Wire { flags: Some(Flags::default()), ..Wire::new(method, namespace, host) }
+    Wire { flags: Some(FlagsOnWire::new(&BroadcastFlags::default())), ..Wire::new(method, namespace, host) }
 }
 
 /// Whether it can be the id of a socket.

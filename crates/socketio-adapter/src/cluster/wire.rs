@@ -484,20 +484,27 @@ impl<'a> OptionsOnWire<'a> {
     /// Options of a broadcast.
     pub fn new(options: &'a BroadcastOptions) -> Self {
         let BroadcastOptions { selection, flags } = options;
-        Self { rooms: &selection.rooms, except: &selection.except, flags: FlagsOnWire(flags.clone()) }
+        Self { rooms: &selection.rooms, except: &selection.except, flags: FlagsOnWire::new(flags) }
     }
 
     /// Options that only say which sockets are meant.
     pub fn selecting(selection: &'a Selection) -> Self {
-        let flags = FlagsOnWire(BroadcastFlags::default());
+        let flags = FlagsOnWire::new(&BroadcastFlags::default());
         Self { rooms: &selection.rooms, except: &selection.except, flags }
     }
 }
 
+/// Flags of a broadcast as they are written. Only what differs from the default, as in Node: `{}` most of the time.
 #[derive(Debug)]
-struct FlagsOnWire(BroadcastFlags);
+pub struct FlagsOnWire(BroadcastFlags);
 
-/// Only what differs from the default, as in Node: `{}` most of the time.
+impl FlagsOnWire {
+    /// Those flags.
+    pub fn new(flags: &BroadcastFlags) -> Self {
+        Self(flags.clone())
+    }
+}
+
 impl Serialize for FlagsOnWire {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]

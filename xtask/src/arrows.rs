@@ -163,8 +163,9 @@ fn wrong(crates: &[String], arrows: &[Arrow]) -> Vec<String> {
         if PURE.contains(&from.as_str()) && (named(to, RUNTIMES) || (!tests && named(to, CLOCKS_AND_DICE))) {
             wrong.push(format!("{from} is pure and must not name {to}"));
         }
-        // TLS to a broker is made by its driver; a backend says with which cryptography.
-        let of_a_driver = BACKENDS.contains(&from.as_str()) && matches!(to.as_str(), "rustls" | "tokio-rustls");
+        // TLS to a broker is made by its driver; a backend says with which cryptography, and whom it trusts.
+        let of_tls = matches!(to.as_str(), "rustls" | "tokio-rustls" | "rustls-native-certs");
+        let of_a_driver = BACKENDS.contains(&from.as_str()) && of_tls;
         if from != "engineio" && !tests && named(to, TRANSPORTS) && !of_a_driver {
             wrong.push(format!("{from} must not name {to}: WebSocket, QUIC and TLS crates belong to engineio"));
         }
@@ -236,6 +237,7 @@ mod tests {
         check("engineio-proto", Kind::Normal, "rand", false, Some("engineio-proto is pure and must not name rand"));
         check("engineio-proto", Kind::Tests, "rand", false, None);
         check("engineio", Kind::Normal, "rustls", false, None);
+        check("socketio-postgres", Kind::Normal, "rustls-native-certs", false, None);
         let only_engineio = "socketio must not name rustls: WebSocket, QUIC and TLS crates belong to engineio";
         check("socketio", Kind::Normal, "rustls", false, Some(only_engineio));
         let only_cli = "socketio must not name clap: the command line belongs to socketio-cli";

@@ -126,6 +126,7 @@ mod tests {
             "mongodb://localhost",
             "redis://",
             "postgres://me:secret@localhost:x/y",
+            "postgres://me:secret@localhost/x?sslmode=prefer",
             "redis-x://a",
             "redis+x://me:secret@a",
             "redis+sentinel://me:secret@a:1/0",

@@ -16,6 +16,7 @@ use tokio_postgres::Config;
 
 use crate::notice;
 use crate::outbox::{Item, Outbox};
+use crate::tls::Tls;
 use crate::{InvalidOption, PostgresOptions, session};
 
 /// How long [`Bus::close`] tries to write what waits.
@@ -47,8 +48,7 @@ pub struct PostgresBus(Handle);
 /// # Panics
 /// Outside of a tokio runtime.
 pub fn emitter(url: &str, options: PostgresOptions) -> Result<Emitter, InvalidOption> {
-    let (config, options) = options.checked(url)?;
-    let shared = Shared::new(config, options);
+    let shared = Shared::new(options.checked(url)?);
     tokio::spawn(session::run(Arc::clone(&shared), None));
     Ok(Emitter::new(PostgresPublisher(Handle(shared))))
 }
@@ -56,6 +56,7 @@ pub fn emitter(url: &str, options: PostgresOptions) -> Result<Emitter, InvalidOp
 /// What the application's side and the task share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    pub(crate) tls: Tls,
     pub(crate) options: PostgresOptions,
     pub(crate) limits: WireLimits,
     pub(crate) outbox: Outbox,
@@ -90,9 +91,10 @@ pub(crate) enum Phase {
 }
 
 impl Shared {
-    fn new(config: Config, options: PostgresOptions) -> Arc<Self> {
+    fn new((config, tls, options): (Config, Tls, PostgresOptions)) -> Arc<Self> {
         Arc::new(Self {
             config,
+            tls,
             limits: WireLimits::default(),
             outbox: Outbox::new(options.buffer_bytes),
             wanted: Mutex::default(),
@@ -141,8 +143,7 @@ impl PostgresBus {
     /// # Errors
     /// When the address or an option makes no sense.
     pub fn new(url: &str, options: PostgresOptions) -> Result<Self, InvalidOption> {
-        let (config, options) = options.checked(url)?;
-        Ok(Self(Handle(Shared::new(config, options))))
+        Ok(Self(Handle(Shared::new(options.checked(url)?))))
     }
 
     fn shared(&self) -> &Arc<Shared> {

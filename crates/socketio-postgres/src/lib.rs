@@ -20,13 +20,30 @@
 //! * A channel's name has at most 63 bytes, `socket.io#` among them, so a namespace has at most 53. Longer ones stay on
 //!   their server, and publishing to others is an error.
 //! * There is no connection state recovery over this bus, as in Node.
-//! * Connections are not encrypted: use a socket, a private network, or a proxy such as PgBouncer on the same machine.
+//!
+//! # TLS
+//! `sslmode=require` in the address encrypts connections and checks the certificate and its name, as `verify-full` does, which is
+//! understood as well: by what the system trusts, or by [`root_certificates`](PostgresOptions::root_certificates). Passwords are
+//! bound to the certificate where the database offers it (SCRAM), and always with `channel_binding=require`. Without `sslmode`, or
+//! with `disable`, nothing is encrypted. Other modes are an error: they encrypt without a full check, or perhaps not at all.
+//!
+//! ```no_run
+//! use socketio_postgres::{ClientCertificate, PostgresBus, PostgresOptions};
+//!
+//! # fn bus() -> Result<PostgresBus, Box<dyn std::error::Error>> {
+//! let mut options = PostgresOptions::default();
+//! options.root_certificates = Some(std::fs::read("ca.pem")?);
+//! options.client_certificate = Some(ClientCertificate::new(&std::fs::read("me.pem")?, &std::fs::read("me.key")?));
+//! let bus = PostgresBus::new("postgres://me@db.internal/chat?sslmode=verify-full", options)?;
+//! # Ok(bus) }
+//! ```
 
 mod bus;
 mod notice;
 mod options;
 mod outbox;
 mod session;
+mod tls;
 
 pub use bus::{PostgresBus, emitter};
-pub use options::{InvalidOption, PostgresOptions};
+pub use options::{ClientCertificate, InvalidOption, PostgresOptions};

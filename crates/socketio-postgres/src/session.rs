@@ -12,10 +12,11 @@ use socketio_adapter::cluster::{BusError, Health, Inbox, ServerId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tokio_postgres::{AsyncMessage, Client, Connection, Error, NoTls, Notification, Statement};
+use tokio_postgres::{AsyncMessage, Client, Connection, Error, Notification, Statement};
 
 use crate::bus::{Phase, Shared};
 use crate::notice::{self, Body, DirectNotice, Notice, quoted};
+use crate::options::told;
 use crate::outbox::Item;
 
 /// The first pause before another attempt, and the longest.
@@ -61,7 +62,7 @@ fn down(shared: &Shared) -> crate::bus::Status {
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
-    #[error("{0}")]
+    #[error("{}", told(.0))]
     Database(#[from] Error),
     #[error("the database does not answer")]
     Silent(#[from] tokio::time::error::Elapsed),
@@ -79,7 +80,7 @@ impl Ended {
 /// From a connection to its end. `Ok` when the bus is closed.
 async fn session(shared: &Shared, listening: &Listening) -> Result<(), Ended> {
     let within = shared.options.connect_timeout;
-    let (writer, connection) = timeout(within, shared.config.connect(NoTls)).await??;
+    let (writer, connection) = timeout(within, shared.config.connect(shared.tls.clone())).await??;
     let _writing = Driver(tokio::spawn(async move {
         // Whoever waits for an answer hears of the error.
         drop(connection.await);
@@ -92,7 +93,7 @@ async fn session(shared: &Shared, listening: &Listening) -> Result<(), Ended> {
             ended = tidy(shared, &writer, &writer) => ended,
         };
     };
-    let (listener, connection) = timeout(within, shared.config.connect(NoTls)).await??;
+    let (listener, connection) = timeout(within, shared.config.connect(shared.tls.clone())).await??;
     tokio::select! {
         ended = hear(shared, connection, &writer, me, &**inbox) => ended,
         ended = listen(shared, &listener, &**inbox) => ended,

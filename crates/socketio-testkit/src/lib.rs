@@ -33,7 +33,7 @@ pub use client::{Empty, Open, RawClient};
 pub use endpoint::Endpoint;
 pub use http::{Answer, Http};
 pub use packet::{Kind, Packet, event};
-pub use postgres::Postgres;
+pub use postgres::{DatabaseTls, Postgres};
 pub use rng::Rng;
 pub use serve::{Running, eventually, serve, within};
 pub use websocket::{Message, WebSocket};

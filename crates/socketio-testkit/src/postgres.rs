@@ -21,6 +21,21 @@ pub struct Postgres {
     dir: PathBuf,
     user: Option<(u32, u32)>,
     server: Option<Child>,
+    /// Where it listens to TLS, beside its socket.
+    tls: Option<u16>,
+}
+
+/// How a database listens to TLS, in PEM.
+#[derive(Debug)]
+pub struct DatabaseTls<'a> {
+    /// What it shows.
+    pub certificate: &'a str,
+    /// The key of its certificate.
+    pub key: &'a str,
+    /// Whose certificates it takes from clients.
+    pub authority: &'a str,
+    /// Who may come over TLS and how: lines of `pg_hba.conf`.
+    pub rules: &'a str,
 }
 
 impl Postgres {
@@ -34,7 +49,7 @@ impl Postgres {
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir)?;
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))?;
-        let mut postgres = Self { programs: programs()?, dir, user: user()?, server: None };
+        let mut postgres = Self { programs: programs()?, dir, user: user()?, server: None, tls: None };
         if let Some((user, group)) = postgres.user {
             std::os::unix::fs::chown(&postgres.dir, Some(user), Some(group))?;
         }
@@ -50,6 +65,39 @@ impl Postgres {
         }
         postgres.resume()?;
         Ok(postgres)
+    }
+
+    /// Starts the server again, so that it listens to a port of 127.0.0.1 as well, which is returned.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn resume_with_tls(&mut self, tls: &DatabaseTls<'_>) -> io::Result<u16> {
+        let rules = format!("local all all trust\n{}\n", tls.rules);
+        let files = [
+            ("server.crt", tls.certificate),
+            ("server.key", tls.key),
+            ("root.crt", tls.authority),
+            ("pg_hba.conf", &rules),
+        ];
+        for (name, content) in files {
+            let path = self.dir.join("data").join(name);
+            std::fs::write(&path, content)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            if let Some((user, group)) = self.user {
+                std::os::unix::fs::chown(&path, Some(user), Some(group))?;
+            }
+        }
+        self.kill()?;
+        for _ in 0..10 {
+            // Somebody else may take the port in between: then another one is tried.
+            let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            self.tls = Some(port);
+            match self.resume() {
+                Err(_) => self.kill()?,
+                Ok(()) => return Ok(port),
+            }
+        }
+        Err(unexpected("the database does not start with TLS"))
     }
 
     /// Where clients find it.
@@ -72,17 +120,26 @@ impl Postgres {
     /// # Errors
     /// When it does not start.
     pub fn resume(&mut self) -> io::Result<()> {
-        let server = self
-            .command("postgres")
+        let mut command = self.command("postgres");
+        let server = command
             .arg("-D")
             .arg(self.dir.join("data"))
             .arg("-k")
             .arg(&self.dir)
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60"])
+            .args(["-c", "fsync=off", "-c", "max_connections=60"])
             .args(["-c", "log_min_messages=fatal", "-c", "shared_buffers=16MB"])
             .stderr(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?;
+            .stdout(Stdio::null());
+        let server = match self.tls {
+            None => server.args(["-c", "listen_addresses="]),
+            Some(port) => server.args(["-c", "listen_addresses=127.0.0.1", "-p", &port.to_string()]).args([
+                "-c",
+                "ssl=on",
+                "-c",
+                "ssl_ca_file=root.crt",
+            ]),
+        };
+        let server = server.spawn()?;
         self.server = Some(server);
         let until = Instant::now() + PATIENCE;
         loop {
@@ -136,6 +193,7 @@ impl Postgres {
         let mut client = Command::new(self.programs.join("psql"))
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-h"])
             .arg(&self.dir)
+            .args(["-p", &self.tls.unwrap_or(5432).to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

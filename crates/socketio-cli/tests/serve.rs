@@ -71,7 +71,13 @@ impl Drop for Server {
 
 /// The program, without the options that the environment of the tests may hold.
 fn sio() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sio"));
+    sio_by(&[env!("CARGO_BIN_EXE_sio")])
+}
+
+/// The program, started by these words.
+fn sio_by(words: &[&str]) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SIO_")) {
         command.env_remove(name);
     }
@@ -271,6 +277,47 @@ fn not_even_the_most_talkative_log_has_a_whole_session_id() {
     let log = log.join().unwrap();
     assert!(log.contains("session closed"), "{log}");
     assert!(!log.contains(&sid), "{log}");
+}
+
+#[cfg(unix)]
+#[test]
+fn r26_a_process_without_file_descriptors_serves_who_is_there_and_goes_on_afterwards() {
+    // The shell lowers its own limit and becomes the program.
+    let mut child = sio_by(&["sh", "-c", "ulimit -n 40; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_sio")])
+        .args(["serve", "--listen", "127.0.0.1:0", "--json", "--max-connections", "100"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let lines = BufReader::new(child.stdout.take().unwrap());
+    let mut server = Server { child, lines, address: String::new() };
+    server.address = server.line()["address"].as_str().unwrap().to_owned();
+    let mut good = BufReader::new(TcpStream::connect(&server.address).unwrap());
+    good.get_ref().set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut shakes_hands = || {
+        let request = format!("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+        good.get_mut().write_all(request.as_bytes()).unwrap();
+        let (mut head, mut line) = (String::new(), String::new());
+        while line != "\r\n" {
+            line.clear();
+            assert!(good.read_line(&mut line).unwrap() > 0, "{head}");
+            head.push_str(&line.to_ascii_lowercase());
+        }
+        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next()).unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        good.read_exact(&mut body).unwrap();
+        body.starts_with(b"0{\"sid\":")
+    };
+    assert!(shakes_hands());
+    // The system takes them for the program, which cannot.
+    let crowd: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
+    assert!(log.any(|line| line.unwrap().contains("cannot accept connections")));
+    assert!(shakes_hands());
+    drop(crowd);
+    let (head, _) = server.ask("GET / HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");
+    assert!(head.starts_with("http/1.1 200 ok\r\n"), "{head}");
+    assert!(shakes_hands());
 }
 
 #[test]

@@ -12,12 +12,17 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
     ProtocolVersion, RedisError, RedisResult, TlsCertificates, Value, cmd,
 };
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use crate::AddressError;
 
 /// How long a connection may take to be made.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// After how long without success another attempt is made beside the first one. What a network swallows, TCP repeats late.
+const ATTEMPT: Duration = Duration::from_millis(250);
+/// The most attempts at the same time.
+const MOST_ATTEMPTS: usize = 8;
 /// How long somebody who knows where Redis is may take to say so.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most nodes of a cluster that are remembered.
@@ -247,6 +252,34 @@ pub(crate) async fn ask<T: redis::FromRedisValue>(info: &ConnectionInfo, command
 pub(crate) async fn dial(info: &ConnectionInfo, config: &AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
     let client = Client::open(info.clone())?;
     within(CONNECT_TIMEOUT, client.get_multiplexed_async_connection_with_config(config)).await
+}
+
+/// The first connection of several attempts; an error when none is left. Where the network swallows everything, it tries on until it is
+/// dropped.
+pub(crate) async fn first<T, F>(mut attempt: impl FnMut() -> F) -> RedisResult<T>
+where
+    T: Send + 'static,
+    F: Future<Output = RedisResult<T>> + Send + 'static,
+{
+    let mut attempts = JoinSet::new();
+    loop {
+        if attempts.len() < MOST_ATTEMPTS {
+            attempts.spawn(attempt());
+        }
+        let next = sleep(ATTEMPT);
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                Some(done) = attempts.join_next() => match done.unwrap_or_else(|_| Err(late())) {
+                    Err(error) if attempts.is_empty() => return Err(error),
+                    // Another one may do better.
+                    Err(_) => {}
+                    done => return done,
+                },
+                () = &mut next => break,
+            }
+        }
+    }
 }
 
 async fn within<T>(time: Duration, future: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {

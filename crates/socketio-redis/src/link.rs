@@ -22,7 +22,7 @@ use socketio_adapter::cluster::{BusError, Health};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::address::{Address, CONNECT_TIMEOUT};
+use crate::address::{self, Address, CONNECT_TIMEOUT};
 
 #[derive(Debug, Clone)]
 pub(crate) struct LinkOptions {
@@ -76,12 +76,23 @@ struct Shared {
     connection: Mutex<Option<MultiplexedConnection>>,
     up: AtomicBool,
     closing: AtomicBool,
-    /// Counts connections: what an old one still delivers is ignored.
+    /// Counts attempts to connect, from 1 on.
+    attempts: AtomicU64,
+    /// The one that the connection came from: what others still deliver is ignored.
     generation: AtomicU64,
+    /// The connection that was made last, as Redis knows it.
+    known: Mutex<Option<Known>>,
     /// There is something to do.
     work: Notify,
     /// The connection has broken.
     broken: Notify,
+}
+
+/// A connection. Numbers begin anew with the server, so the address is a part of it.
+#[derive(Clone)]
+struct Known {
+    id: String,
+    address: String,
 }
 
 #[derive(Default)]
@@ -110,9 +121,9 @@ const ITEM_BYTES: usize = 128;
 /// How much goes into one pipeline.
 const BATCH_ITEMS: usize = 512;
 const BATCH_BYTES: usize = 1 << 20;
-/// Between attempts; the longest one plus a connection is below two seconds.
+/// Between attempts; the longest one, an attempt that the network swallows and the time to gather again are two seconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// A connection on which nothing happens is asked for a sign of life.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long [`Link::close`] waits for what is queued.
@@ -128,7 +139,9 @@ impl Link {
             connection: Mutex::new(None),
             up: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            attempts: AtomicU64::new(0),
             generation: AtomicU64::new(0),
+            known: Mutex::new(None),
             work: Notify::new(),
             broken: Notify::new(),
         });
@@ -322,7 +335,7 @@ impl Shared {
 
     /// The connection is gone: what concerned it goes too, what is to be published stays.
     fn down(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.generation.store(0, Ordering::Release);
         *self.connection.lock() = None;
         {
             let mut state = self.state.lock();
@@ -349,7 +362,21 @@ async fn run(shared: Arc<Shared>, address: Address) {
     let mut pause = FIRST_PAUSE;
     let mut again = false;
     while !shared.is_closing() {
-        match connect(&shared, &address, again).await {
+        let closed = async {
+            while !shared.is_closing() {
+                shared.broken.notified().await;
+            }
+        };
+        tokio::pin!(closed);
+        let connected = tokio::select! {
+            connected = dial(&shared, &address) => connected,
+            () = &mut closed => break,
+        };
+        let connected = match connected {
+            Ok(connection) => gather(&shared, connection, again).await,
+            Err(error) => Err(error),
+        };
+        match connected {
             Ok(connection) => {
                 (pause, again) = (FIRST_PAUSE, true);
                 serve(&shared, connection).await;
@@ -357,13 +384,8 @@ async fn run(shared: Arc<Shared>, address: Address) {
             }
             Err(error) => {
                 tracing::debug!(%error, "Redis is not there");
-                shared.generation.fetch_add(1, Ordering::AcqRel);
+                shared.generation.store(0, Ordering::Release);
                 let jitter = rand::random_range(0.5..1.0);
-                let closed = async {
-                    while !shared.is_closing() {
-                        shared.broken.notified().await;
-                    }
-                };
                 tokio::select! {
                     () = sleep(pause.mul_f64(jitter)) => {}
                     () = closed => {}
@@ -377,21 +399,61 @@ async fn run(shared: Arc<Shared>, address: Address) {
     shared.state.lock().queue.clear();
 }
 
-/// Connects and subscribes to everything that is wanted; `again` after an outage.
-async fn connect(shared: &Arc<Shared>, address: &Address, again: bool) -> RedisResult<MultiplexedConnection> {
-    let generation = shared.generation.load(Ordering::Acquire);
-    let to: Weak<Shared> = Arc::downgrade(shared);
-    let push = move |push: PushInfo| -> Result<(), redis::aio::SendError> {
-        if let Some(shared) = to.upgrade() {
-            shared.push(generation, push);
-        }
-        Ok(())
+/// Connects. What this connection pushes is heard from now on.
+async fn dial(shared: &Arc<Shared>, address: &Address) -> RedisResult<MultiplexedConnection> {
+    let attempt = || {
+        let (number, to) = (shared.attempts.fetch_add(1, Ordering::Relaxed) + 1, Arc::downgrade(shared));
+        let push = move |push: PushInfo| -> Result<(), redis::aio::SendError> {
+            if let Some(shared) = Weak::upgrade(&to) {
+                shared.push(number, push);
+            }
+            Ok(())
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(shared.options.response_timeout))
+            .set_push_sender(push);
+        let address = address.clone();
+        async move { Ok((number, address.connect(&config).await?)) }
     };
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(shared.options.response_timeout))
-        .set_push_sender(push);
-    let mut connection = address.connect(&config).await?;
+    let (number, connection) = address::first(attempt).await?;
+    shared.generation.store(number, Ordering::Release);
+    Ok(connection)
+}
+
+/// Ends the connection before this one. Until Redis notices that the network has lost it, which may take many minutes, its
+/// subscriptions are counted, and whoever asks all servers waits for one that is not there. A user who may not do this is
+/// no worse off than before.
+async fn replace(shared: &Shared, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    let mut pipeline = Pipeline::new();
+    pipeline.ignore_errors();
+    let before = shared.known.lock().clone();
+    if let Some(Known { id, address }) = &before {
+        pipeline.cmd("CLIENT").arg("KILL").arg("ID").arg(id).arg("ADDR").arg(address);
+    }
+    pipeline.cmd("CLIENT").arg("INFO");
+    let mut answers: Vec<RedisResult<Value>> = pipeline.query_async(connection).await?;
+    // Redis before 6.2 does not say.
+    let info = answers.pop().and_then(|info| String::from_redis_value(info.ok()?).ok()).unwrap_or_default();
+    *shared.known.lock() = Known::read(&info);
+    Ok(())
+}
+
+impl Known {
+    /// From what `CLIENT INFO` answers.
+    fn read(info: &str) -> Option<Self> {
+        let field = |name| info.split_ascii_whitespace().find_map(|field| field.strip_prefix(name)).map(str::to_owned);
+        Some(Self { id: field("id=")?, address: field("addr=")? })
+    }
+}
+
+/// Subscribes to everything that is wanted; `again` after an outage.
+async fn gather(
+    shared: &Arc<Shared>,
+    mut connection: MultiplexedConnection,
+    again: bool,
+) -> RedisResult<MultiplexedConnection> {
+    replace(shared, &mut connection).await?;
     let wanted: Vec<(Kind, String)> = {
         let mut state = shared.state.lock();
         // What changes from now on is queued, and comes behind this.
@@ -515,6 +577,15 @@ pub(crate) fn escaped(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_redis_says_of_a_connection_is_read() {
+        let known = |info| Known::read(info).map(|known| (known.id, known.address));
+        let info = "id=7 addr=127.0.0.1:5 laddr=127.0.0.1:6379 fd=8 name= age=0 user=default lib-name= resp=3\n";
+        assert_eq!(known(info), Some(("7".to_owned(), "127.0.0.1:5".to_owned())));
+        assert_eq!(known("fid=7 laddr=127.0.0.1:6379"), None);
+        assert_eq!(known(""), None);
+    }
 
     #[test]
     fn a_pattern_means_the_name_and_nothing_else() {

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 pub(crate) use crate::address::late;
-use crate::address::{Address, CONNECT_TIMEOUT};
+use crate::address::{self, Address, CONNECT_TIMEOUT};
 use crate::link::LinkOptions;
 
 /// How much goes into one pipeline.
@@ -25,7 +25,9 @@ const BATCH_BYTES: usize = 1 << 20;
 /// What a command costs in the buffer besides its bytes.
 const ITEM_BYTES: usize = 256;
 /// Between attempts.
-pub(crate) const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
+pub(crate) const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
+/// A connection on which nothing happens is asked for a sign of life: the next command is not to be the one that finds out.
+const IDLE: Duration = Duration::from_secs(1);
 /// How long [`Writer::close`] waits for what is queued.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -40,8 +42,8 @@ struct Shared {
     options: LinkOptions,
     queue: Mutex<Queue>,
     wake: Notify,
-    broken: Notify,
     closing: AtomicBool,
+    closed: Notify,
     idle: watch::Sender<bool>,
     on_lost: OnLost,
 }
@@ -67,8 +69,8 @@ impl Writer {
             options,
             queue: Mutex::default(),
             wake: Notify::new(),
-            broken: Notify::new(),
             closing: AtomicBool::new(false),
+            closed: Notify::new(),
             idle: watch::Sender::new(true),
             on_lost,
         });
@@ -125,7 +127,7 @@ impl Shared {
     fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.wake.notify_one();
-        self.broken.notify_one();
+        self.closed.notify_one();
     }
 
     fn is_closing(&self) -> bool {
@@ -169,47 +171,48 @@ impl Shared {
     }
 }
 
-/// A connection without deadlines of its own; `broken` hears of its end.
-pub(crate) async fn connect(
-    address: &Address,
-    broken: impl Fn() + Send + Sync + 'static,
-) -> RedisResult<MultiplexedConnection> {
-    let push = move |push: PushInfo| -> Result<(), redis::aio::SendError> {
-        if push.kind == PushKind::Disconnection {
-            broken();
-        }
-        Ok(())
-    };
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(None)
-        .set_push_sender(push);
-    address.connect(&config).await
+/// A connection without deadlines of its own, and what hears of its end.
+pub(crate) async fn connect(address: &Address) -> RedisResult<(MultiplexedConnection, Arc<Notify>)> {
+    address::first(|| {
+        let (address, broken) = (address.clone(), Arc::new(Notify::new()));
+        let to = Arc::clone(&broken);
+        let push = move |push: PushInfo| -> Result<(), redis::aio::SendError> {
+            if push.kind == PushKind::Disconnection {
+                to.notify_one();
+            }
+            Ok(())
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(None)
+            .set_push_sender(push);
+        async move { Ok((address.connect(&config).await?, broken)) }
+    })
+    .await
 }
 
 async fn run(shared: Arc<Shared>, address: Address) {
     let mut pause = PAUSES.0;
     while !shared.is_closing() {
-        let weak = Arc::downgrade(&shared);
-        let broken = move || {
-            if let Some(shared) = weak.upgrade() {
-                shared.broken.notify_one();
+        let closed = async {
+            while !shared.is_closing() {
+                shared.closed.notified().await;
             }
         };
-        match connect(&address, broken).await {
-            Ok(connection) => {
+        tokio::pin!(closed);
+        let connected = tokio::select! {
+            connected = connect(&address) => connected,
+            () = &mut closed => break,
+        };
+        match connected {
+            Ok((connection, broken)) => {
                 pause = PAUSES.0;
-                if let Err(error) = serve(&shared, connection).await {
+                if let Err(error) = serve(&shared, connection, &broken).await {
                     tracing::debug!(%error, "the connection to Redis has to be made again");
                 }
             }
             Err(error) => {
                 tracing::debug!(%error, "Redis is not there");
-                let closed = async {
-                    while !shared.is_closing() {
-                        shared.broken.notified().await;
-                    }
-                };
                 tokio::select! {
                     () = sleep(pause.mul_f64(rand::random_range(0.5..1.0))) => {}
                     () = closed => {}
@@ -224,7 +227,7 @@ async fn run(shared: Arc<Shared>, address: Address) {
     queue.bytes = 0;
 }
 
-async fn serve(shared: &Shared, mut connection: MultiplexedConnection) -> RedisResult<()> {
+async fn serve(shared: &Shared, mut connection: MultiplexedConnection, broken: &Notify) -> RedisResult<()> {
     loop {
         if shared.is_closing() {
             return Ok(());
@@ -233,8 +236,12 @@ async fn serve(shared: &Shared, mut connection: MultiplexedConnection) -> RedisR
         if batch.is_empty() {
             tokio::select! {
                 () = shared.wake.notified() => continue,
-                () = shared.broken.notified() => return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()),
+                () = broken.notified() => return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()),
+                () = sleep(IDLE) => {}
             }
+            let ping = redis::cmd("PING");
+            timeout(shared.options.response_timeout, ping.exec_async(&mut connection)).await.map_err(|_| late())??;
+            continue;
         }
         let mut pipeline = Pipeline::with_capacity(batch.len());
         pipeline.ignore_errors();

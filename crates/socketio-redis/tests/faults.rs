@@ -10,7 +10,7 @@ use socketio::testing::{self, TestClient, TestServer};
 use socketio::{BusError, EmitError, Health, Namespace, Socket, SocketIo};
 use socketio_redis::{RedisBus, SubscriptionMode};
 use socketio_testkit::contract::Broker;
-use socketio_testkit::{eventually, within};
+use socketio_testkit::{Proxy, Upstream, eventually, within};
 use support::RedisBroker;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -218,6 +218,50 @@ async fn connections_that_are_killed_are_made_again() {
         }
     })
     .await;
+}
+
+/// A server that the network cuts off leaves a connection behind that Redis takes for alive. It ends that, and no other one.
+async fn who_was_cut_off_is_counted_once(sharded: bool) {
+    let mut broker = RedisBroker::start(sharded, SubscriptionMode::Dynamic);
+    let upstream = Upstream::Tcp(([127, 0, 0, 1], broker.redis.port).into());
+    let proxy = Proxy::start(upstream).await.expect("a free port");
+    let url = format!("redis://{}/", proxy.address());
+    let bus = if sharded { RedisBus::sharded(&url) } else { RedisBus::classic(&url) }.expect("a URL");
+    let root = Namespace::new("/");
+    let server = testing::serve(SocketIo::builder().adapter(bus).namespace(root).build().expect("it fits together"));
+    let is = |health| {
+        let io = server.io();
+        eventually(PATIENCE, move || io.adapter_health() == Some(health))
+    };
+    known(&server, 1).await;
+    let mut others = Vec::new();
+    for restarted in [false, false, true] {
+        proxy.partition();
+        assert!(is(Health::Down).await);
+        if restarted {
+            broker.redis.restart();
+            // One of them has the number that the connection before had.
+            for _ in 0..100 {
+                others.push(broker.connection().await);
+            }
+        }
+        proxy.heal();
+        assert!(is(Health::Up).await);
+        known(&server, 1).await;
+    }
+    for other in &mut others {
+        redis::cmd("PING").exec_async(other).await.expect("it is still there");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_cut_off_from_classic_is_counted_once() {
+    within(BOUND, who_was_cut_off_is_counted_once(false)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_cut_off_from_sharded_is_counted_once() {
+    within(BOUND, who_was_cut_off_is_counted_once(true)).await;
 }
 
 /// Hostile messages on the channels of classic and sharded, none of which kills or blocks anybody.

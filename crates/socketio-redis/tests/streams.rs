@@ -15,6 +15,7 @@ use socketio_adapter::cluster::{
 use socketio_adapter::{BroadcastOptions, RoomName, Selection};
 use socketio_proto::{OwnedArgs, Value};
 use socketio_redis::{RedisStreamsBus, emitter, streams_emitter};
+use socketio_testkit::{Proxy, Upstream};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
@@ -516,4 +517,36 @@ async fn emitters_reach_servers_and_hear_of_refusals() {
     redis.command(&[b"DEL", b"socket.io"]).await;
     redis.command(&[b"SET", b"socket.io", b"text"]).await;
     assert!(matches!(io.emit("hi", ()).await, Err(BusError::Broker(_))));
+}
+
+/// C11, C12: a stream is read from where it was, also when it was empty; what was trimmed away meanwhile is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_cut_off_without_a_word_reads_on_and_counts_what_is_gone() {
+    let redis = Redis::start();
+    let upstream = Upstream::Tcp(([127, 0, 0, 1], redis.port).into());
+    let proxy = Proxy::start(upstream).await.expect("a free port");
+    let bus = RedisStreamsBus::new(&format!("redis://{}/", proxy.address())).expect("a URL");
+    let node = Node::new(bus, "a").await;
+    let io = streams_emitter(&redis.url()).expect("a URL");
+    proxy.partition();
+    node.is(Health::Down).await;
+    for n in 1..=20 {
+        io.emit("n", n).await.expect("Redis takes it");
+    }
+    proxy.heal();
+    for n in 1..=20 {
+        assert_eq!(node.hears("n").await.0, [Value::from(n)]);
+    }
+    node.say(all(), "mine", vec![]).await.expect("Redis takes it");
+    proxy.partition();
+    node.is(Health::Down).await;
+    for n in 21..=120 {
+        io.emit("n", n).await.expect("Redis takes it");
+    }
+    redis.command(&[b"XTRIM", b"socket.io", b"MAXLEN", b"10"]).await;
+    proxy.heal();
+    node.until(|got| matches!(got, Got::Lost(90)).then_some(())).await;
+    for n in 111..=120 {
+        assert_eq!(node.hears("n").await.0, [Value::from(n)]);
+    }
 }

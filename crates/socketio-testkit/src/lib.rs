@@ -5,6 +5,7 @@
 //!   program `promise-server` in a process of its own.
 //! * The program `storm` is a crowd of [`RawClient`]s in a process of their own; `soak` is one that stays for a while, with
 //!   hostile clients and slow readers in it.
+//! * [`Proxy`] is a network that can fall silent.
 //! * [`cluster_world`] is a simulated cluster against a model.
 //! * [`contract`] is what every adapter has to do, as tests for any broker.
 //! * [`Postgres`] is a database of its own for a test.
@@ -24,6 +25,7 @@ mod http;
 mod packet;
 mod postgres;
 pub mod promises;
+mod proxy;
 mod rng;
 mod serve;
 mod websocket;
@@ -34,6 +36,7 @@ pub use endpoint::Endpoint;
 pub use http::{Answer, Http};
 pub use packet::{Kind, Packet, event};
 pub use postgres::{DatabaseTls, Postgres};
+pub use proxy::{Proxy, Upstream};
 pub use rng::Rng;
 pub use serve::{Running, eventually, serve, within};
 pub use websocket::{Message, WebSocket};

@@ -134,7 +134,7 @@ async fn session(
     cursor: &mut Cursor,
     pause: &mut Duration,
 ) -> RedisResult<std::convert::Infallible> {
-    let mut connection = connect(address, || {}).await?;
+    let (mut connection, _) = connect(address).await?;
     let found = info(&mut connection, &stream.name).await?;
     let lost = cursor.resume(&found);
     hub.read_up_to(cursor.after());

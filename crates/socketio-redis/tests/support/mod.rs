@@ -160,13 +160,16 @@ impl RedisBroker {
         Self { redis: Redis::start(), sharded, mode, specific: false }
     }
 
-    pub(crate) async fn command(&self, words: &[&[u8]]) {
+    pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
         let patient = redis::AsyncConnectionConfig::new()
             .set_connection_timeout(Some(Duration::from_secs(30)))
             .set_response_timeout(Some(Duration::from_secs(30)));
         let client = redis::Client::open(self.redis.url()).expect("a URL");
-        let mut connection =
-            client.get_multiplexed_async_connection_with_config(&patient).await.expect("Redis is there");
+        client.get_multiplexed_async_connection_with_config(&patient).await.expect("Redis is there")
+    }
+
+    pub(crate) async fn command(&self, words: &[&[u8]]) {
+        let mut connection = self.connection().await;
         let mut command = redis::cmd(std::str::from_utf8(words[0]).expect("a word"));
         for word in &words[1..] {
             command.arg(*word);

@@ -10,19 +10,22 @@ use std::time::Duration;
 use socketio_adapter::cluster::wire::Foreign;
 use socketio_adapter::cluster::{BusError, Health, Inbox, ServerId};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tokio_postgres::{AsyncMessage, Client, Connection, Error, Notification, Statement};
+use tokio_postgres::{AsyncMessage, Client, Connection, Error, Notification, Socket, Statement};
 
 use crate::bus::{Phase, Shared};
 use crate::notice::{self, Body, DirectNotice, Notice, quoted};
 use crate::options::told;
 use crate::outbox::Item;
+use crate::tls::Encrypted;
 
 /// The first pause before another attempt, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// How often a silent connection is asked whether it is alive.
-const PING: Duration = Duration::from_secs(5);
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+/// After how long without success another attempt is made beside the first one: what a network swallowed, TCP repeats late.
+const ATTEMPT: Duration = Duration::from_millis(750);
+/// How often both connections are asked whether they are alive. A network that is gone without a word shows only by this.
+const PING: Duration = Duration::from_secs(2);
 
 const NOTIFY: &str = "SELECT pg_notify(c, p) FROM unnest($1::text[], $2::text[]) AS t (c, p)";
 
@@ -79,8 +82,7 @@ impl Ended {
 
 /// From a connection to its end. `Ok` when the bus is closed.
 async fn session(shared: &Shared, listening: &Listening) -> Result<(), Ended> {
-    let within = shared.options.connect_timeout;
-    let (writer, connection) = timeout(within, shared.config.connect(shared.tls.clone())).await??;
+    let (writer, connection) = connect(shared).await?;
     let _writing = Driver(tokio::spawn(async move {
         // Whoever waits for an answer hears of the error.
         drop(connection.await);
@@ -93,13 +95,39 @@ async fn session(shared: &Shared, listening: &Listening) -> Result<(), Ended> {
             ended = tidy(shared, &writer, &writer) => ended,
         };
     };
-    let (listener, connection) = timeout(within, shared.config.connect(shared.tls.clone())).await??;
+    let (listener, connection) = connect(shared).await?;
     tokio::select! {
         ended = hear(shared, connection, &writer, me, &**inbox) => ended,
         ended = listen(shared, &listener, &**inbox) => ended,
         ended = write(shared, &writer, Some(&**inbox)) => ended,
         ended = tidy(shared, &writer, &listener) => ended,
     }
+}
+
+/// The first connection that comes about.
+async fn connect(shared: &Shared) -> Result<(Client, Connection<Socket, Encrypted<Socket>>), Ended> {
+    let mut attempts = JoinSet::new();
+    let connecting = async {
+        loop {
+            let (config, tls) = (shared.config.clone(), shared.tls.clone());
+            attempts.spawn(async move { config.connect(tls).await });
+            let next = sleep(ATTEMPT);
+            tokio::pin!(next);
+            loop {
+                tokio::select! {
+                    Some(done) = attempts.join_next() => match done {
+                        Ok(Ok(connected)) => return Ok(connected),
+                        // Another one may do better.
+                        _ if !attempts.is_empty() => {}
+                        Ok(Err(error)) => return Err(error.into()),
+                        Err(_) => return Err(Ended::Gone),
+                    },
+                    () = &mut next => break,
+                }
+            }
+        }
+    };
+    timeout(shared.options.connect_timeout, connecting).await?
 }
 
 /// Ends the task of a connection with its session.
@@ -350,7 +378,10 @@ async fn tidy(shared: &Shared, writer: &Client, other: &Client) -> Result<(), En
     clean.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ping.tick() => answer(shared, other.batch_execute("")).await?,
+            _ = ping.tick() => {
+                answer(shared, other.batch_execute("")).await?;
+                answer(shared, writer.batch_execute("")).await?;
+            }
             _ = clean.tick() => match answer(shared, writer.batch_execute(&old)).await {
                 Err(error) if error.is_refusal() => tracing::warn!(%error, "old rows cannot be deleted"),
                 done => done?,

@@ -21,6 +21,7 @@ const PARTS: &[Part] = &[
     Part { name: "crowd", minutes: Some(30), run: crowd },
     Part { name: "first-event", minutes: None, run: |_, report| long_form("first_event", report) },
     Part { name: "interleavings", minutes: None, run: |_, report| long_form("interleavings", report) },
+    Part { name: "broker-faults", minutes: None, run: broker_faults },
     Part { name: "client-chaos", minutes: Some(10), run: client_chaos },
 ];
 
@@ -64,6 +65,35 @@ fn client_chaos(minutes: u64, report: &mut Report) -> Result<()> {
     let begin = Instant::now();
     let count = crate::interop_client::chaos(60 * minutes)?;
     report.add("soak: client-chaos", count, begin.elapsed());
+    Ok(())
+}
+
+/// 1,000 clients on two servers while their broker is killed, restarted, stopped and cut off; the rows of one table.
+fn broker_faults(_: u64, report: &mut Report) -> Result<()> {
+    let mut table: Vec<String> = Vec::new();
+    for package in ["socketio-redis", "socketio-postgres"] {
+        let args = [
+            "test",
+            "--release",
+            "--locked",
+            "-p",
+            package,
+            "--test",
+            "broker_faults",
+            "--",
+            "--nocapture",
+            "--test-threads=1",
+        ];
+        let outcome = Job::cargo(args).env("SOCKETIO_SOAK", "1").deadline(60).run()?;
+        for row in outcome.lines.iter().filter(|line| line.starts_with("| ")) {
+            if !table.contains(row) {
+                table.push(row.clone());
+            }
+        }
+        let name = format!("soak: broker-faults of {package}");
+        report.add(&name, count(&outcome.lines).at_least_one_failure_unless(outcome.success), outcome.took);
+    }
+    println!("\n{}", table.join("\n"));
     Ok(())
 }
 

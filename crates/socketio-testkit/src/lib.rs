@@ -5,7 +5,7 @@
 //!   program `promise-server` in a process of its own.
 //! * The program `storm` is a crowd of [`RawClient`]s in a process of their own; `soak` is one that stays for a while, with
 //!   hostile clients and slow readers in it.
-//! * [`Proxy`] is a network that can fall silent.
+//! * [`broker_faults`] is what a crowd sees when the broker between its servers is hurt, [`Proxy`] a network that falls silent.
 //! * [`cluster_world`] is a simulated cluster against a model.
 //! * [`contract`] is what every adapter has to do, as tests for any broker.
 //! * [`Postgres`] is a database of its own for a test.
@@ -14,6 +14,7 @@
 //! The client builds on the WebSocket and payload codecs of `engineio-proto`, which have vectors and fuzzers of their own.
 //! Socket.IO packets it writes and reads by hand, so that a fault of our parser does not hide itself.
 
+pub mod broker_faults;
 mod child;
 mod client;
 pub mod cluster_world;

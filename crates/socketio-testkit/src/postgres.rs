@@ -171,6 +171,18 @@ impl Postgres {
         Ok(())
     }
 
+    /// Tells the server to end, which does not wait for clients, and waits for it.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn stop(&mut self) -> io::Result<()> {
+        if let Some(mut server) = self.server.take() {
+            Command::new("kill").arg("-INT").arg(server.id().to_string()).status()?;
+            server.wait()?;
+        }
+        Ok(())
+    }
+
     /// Sends the server and its children a signal: `STOP` or `CONT`.
     ///
     /// # Errors

@@ -19,7 +19,7 @@
 //! # Limits
 //! * A channel's name has at most 63 bytes, `socket.io#` among them, so a namespace has at most 53. Longer ones stay on
 //!   their server, and publishing to others is an error.
-//! * There is no connection state recovery over this bus, as in Node.
+//! * Sessions are not shared over this bus, as in Node: connection state recovery brings clients back on the server that they left.
 //!
 //! # TLS
 //! `sslmode=require` in the address encrypts connections and checks the certificate and its name, as `verify-full` does, which is

@@ -19,11 +19,12 @@
 //! # }
 //! ```
 //!
-//! Delivery between servers is at most once, as with Node's adapters. While Redis is away messages wait in a buffer of
+//! Delivery between servers is at most once over `PUBLISH`, as with Node's adapters; over streams, what Redis has acknowledged reaches
+//! every server that runs, once. While Redis is away messages wait in a buffer of
 //! [`buffer_bytes`](RedisBus::buffer_bytes); the connection is made again with back-off and everything is subscribed to
 //! again. What was on the way when a connection broke may be lost, and is counted.
 //!
-//! Inside: `link` is one connection and what is to be subscribed on it, `classic`, `sharded` and `python` are the protocols.
+//! Inside: `link` is one connection and what is to be subscribed on it; `classic`, `sharded`, `python` and `streams` are the protocols.
 
 mod address;
 mod classic;

@@ -17,7 +17,7 @@ const CHECKLIST: &[(&str, &str)] = &[
     ),
     (
         "Options of the server",
-        "parser connectTimeout connectionStateRecovery maxDisconnectionDuration skipMiddlewares \
+        "adapter parser connectTimeout connectionStateRecovery maxDisconnectionDuration skipMiddlewares \
          cleanupEmptyChildNamespaces",
     ),
     (
@@ -55,7 +55,7 @@ const CHECKLIST: &[(&str, &str)] = &[
     ),
     (
         "Not there",
-        "adapter serveClient attachApp bind onconnection wsEngine destroyUpgrade destroyUpgradeTimeout listenerCount \
+        "serveClient attachApp bind onconnection wsEngine destroyUpgrade destroyUpgradeTimeout listenerCount \
          EventEmitter webtransport onWebTransportSession generateId packet packetCreate heartbeat flush upgrading upgrade",
     ),
 ];

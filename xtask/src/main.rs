@@ -35,6 +35,7 @@ cargo xtask <command>
                              real clients against our server (or against the Node server, to check the tests), and our
                              client against real servers; the filter is a part of `client/transport`, for example
                              `sio4/`, or of `client-of-server/transport`
+  interop cluster            Node's servers, python-socketio's and ours on one broker, and ours behind load balancers
   interop --self-check       breaks every feature of the Node server once and wants its test to fail
   types                      what a protocol prints of itself, read by TypeScript's compiler and AsyncAPI's parser
   hostile [filter] [--server rust|node]
@@ -45,10 +46,11 @@ cargo xtask <command>
                              replays their corpora and mutations of them
   sbom [--out FILE]          what the lock file holds, as CycloneDX JSON
   sim [model] [--seeds N] [--seed S]
-                             random schedules of cuts and returns against a model: 100,000 of `recovery` (the machine) and
-                             5,000 of `recovery-server`; a failure prints its seed, which `--seed` runs again
+                             random schedules against a model: cuts and returns, 100,000 of `recovery` (the machine) and
+                             5,000 of `recovery-server`, and 100,000 of `cluster`, servers on a bad network; a failure
+                             prints its seed, which `--seed` runs again
   soak [part] [--minutes N]  long runs in release, all or one: `crowd` (2,000 clients for 30 minutes, some hostile, some
-                             slow), `client-chaos`, `first-event` (100,000 of them), `interleavings` (20,000 schedules)
+                             slow), `client-chaos`, `broker-faults`, `first-event` (100,000 of them), `interleavings` (20,000 schedules)
   bench memory [--connections N] | bench client-idle [--connections N] | bench micro [filter] [--check | --write]
                              what an idle connection costs the server, and the client; the instructions of single
                              operations beside the committed ones

@@ -25,7 +25,7 @@ impl Adapter {
         }
         let unknown = || {
             let kinds = "redis://, redis-sharded://, redis-streams://, redis-python:// (rediss for TLS) or postgres://";
-            problem(&format_args!("it begins with {kinds}"))
+            problem(&format_args!("it has to begin with {kinds}"))
         };
         let (name, way) = scheme.split_once('+').map_or((scheme, None), |(name, way)| (name, Some(way)));
         let (name, kind) = name.split_once('-').unwrap_or((name, "classic"));
@@ -135,6 +135,8 @@ mod tests {
             let Err(Problem(text)) = Adapter::at(wrong) else { panic!("{wrong}") };
             assert!(!text.contains("secret"), "{text}");
         }
+        let Err(Problem(text)) = Adapter::at("mongodb://localhost") else { panic!("there is no such adapter") };
+        assert!(text.contains("has to begin with redis://"), "{text}");
 
         #[track_caller]
         fn check(url: &str, want: &str) {

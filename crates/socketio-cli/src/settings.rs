@@ -121,7 +121,8 @@ struct Options {
     #[serde(alias = "max-connections")]
     max_connections: Option<usize>,
     /// What connects this server with others: `redis://…`, `redis-sharded://…`, `redis-streams://…`,
-    /// `redis-python://…` or `postgres://…`
+    /// `redis-python://…` or `postgres://…`; `rediss…` is over TLS, `redis+sentinel://…` and `redis-sharded+cluster://…` name
+    /// several nodes
     #[arg(long, value_name = "URL", env = "SIO_ADAPTER", hide_env_values = true)]
     adapter: Option<String>,
     /// Listen on an address that other machines reach, and answer to any host name, although there is no TLS

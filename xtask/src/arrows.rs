@@ -18,7 +18,6 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("socketio-redis", &["socketio-adapter", "socketio-proto"]),
     ("socketio-postgres", &["socketio-adapter", "socketio-proto"]),
     ("socketio-auth", &["socketio", "socketio-core"]),
-    ("socketio-admin", &["socketio", "socketio-core"]),
     ("socketio-heap", &[]),
     ("socketio-cli", EVERYTHING_BELOW_THE_CLI),
     (TESTKIT, EVERYTHING_BELOW_THE_CLI),
@@ -37,7 +36,6 @@ const EVERYTHING_BELOW_THE_CLI: &[&str] = &[
     "socketio-redis",
     "socketio-postgres",
     "socketio-auth",
-    "socketio-admin",
     "socketio-heap",
 ];
 

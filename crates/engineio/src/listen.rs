@@ -35,7 +35,7 @@ const BACKLOG: u32 = 4_096;
 /// be accepted, where tokio's own `TcpListener::bind` asks for fewer. `SO_REUSEADDR` is set but on Windows.
 ///
 /// # Errors
-/// When the address cannot be resolved or bound; that of the last one tried.
+/// When the address cannot be resolved or bound; that of the last one tried, which it names.
 pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
     let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the address resolves to nothing");
     for addr in tokio::net::lookup_host(addr).await? {
@@ -49,7 +49,7 @@ pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
         })();
         match bound {
             Ok(listener) => return Ok(listener),
-            Err(error) => failed = error,
+            Err(error) => failed = io::Error::new(error.kind(), format!("{addr}: {error}")),
         }
     }
     Err(failed)

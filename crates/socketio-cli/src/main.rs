@@ -13,10 +13,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Made for many small, short-lived buffers on many threads, which is what events are.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Socket.IO on the command line.
 #[derive(Debug, Parser)]
 #[command(name = "sio", version)]

@@ -1,6 +1,11 @@
 //! `sio serve`: the runtime, the listener, the server and its end.
 
-use std::{io, io::Write, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use engineio_proto::cors::Cors;
 use serde_json::json;
@@ -25,7 +30,12 @@ const LOOK_FOR_WAVES: Duration = Duration::from_secs(2);
 /// # Errors
 /// When the server cannot be set up or the address cannot be bound.
 pub(crate) fn run(settings: Settings) -> Result<(), Problem> {
-    tracing_subscriber::fmt().with_max_level(level(settings.log)).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_max_level(level(settings.log))
+        .with_writer(io::stderr)
+        // Files and other programs read no colours.
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         // Fairness: with more than 256 ready connections a worker's own queue overflows into the global one, which is
@@ -136,7 +146,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Problem> {
             io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges; try --listen 127.0.0.1:3000)",
             _ => "",
         };
-        Problem(format!("cannot listen on {address}: {error}{hint}"))
+        Problem(format!("cannot listen on {error}{hint}"))
     })
 }
 

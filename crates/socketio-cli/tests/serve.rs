@@ -279,6 +279,27 @@ fn not_even_the_most_talkative_log_has_a_whole_session_id() {
     assert!(!log.contains(&sid), "{log}");
 }
 
+#[test]
+fn a_broker_that_was_never_there_is_told_of_and_clients_are_served() {
+    for adapter in ["redis://127.0.0.1:1/", "redis-streams://127.0.0.1:1/", "postgres://127.0.0.1:1/"] {
+        let mut child = sio()
+            .args(["serve", "--listen", "127.0.0.1:0", "--json", "--adapter", adapter])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let mut server = Server { child, lines, address: String::new() };
+        server.address = server.line()["address"].as_str().unwrap().to_owned();
+        let told = log.find_map(|line| line.ok().filter(|line| line.contains("it is tried again"))).unwrap();
+        assert!(told.contains("WARN") && told.contains("refused") && !told.contains('\u{1b}'), "{told}");
+        let (head, _) =
+            server.ask("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");
+        assert!(head.starts_with("http/1.1 200 ok\r\n"), "{head}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn r26_a_process_without_file_descriptors_serves_who_is_there_and_goes_on_afterwards() {

@@ -34,6 +34,8 @@ type Listening = Option<(ServerId, Arc<dyn Inbox>)>;
 /// Runs until the bus is closed or dropped.
 pub(crate) async fn run(shared: Arc<Shared>, listening: Listening) {
     let mut pause = PAUSES.0;
+    // Why it cannot be reached is said once for each outage: the address or the password may be mistyped.
+    let mut said = false;
     let mut phase = shared.phase.subscribe();
     loop {
         let ended = tokio::select! {
@@ -46,7 +48,11 @@ pub(crate) async fn run(shared: Arc<Shared>, listening: Listening) {
         }
         match ended {
             Ok(()) => break,
-            Err(error) => tracing::debug!(%error, "no connection to the database"),
+            Err(error) if said && !was_up => tracing::debug!(%error, "no connection to the database"),
+            Err(error) => {
+                tracing::warn!(%error, "no connection to the database; clients of this server are served, and it is tried again");
+                said = true;
+            }
         }
         pause = if was_up { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
         tokio::select! {

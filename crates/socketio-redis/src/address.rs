@@ -23,6 +23,8 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPT: Duration = Duration::from_millis(250);
 /// The most attempts at the same time.
 const MOST_ATTEMPTS: usize = 8;
+/// After how long without success the attempts have failed together.
+const ATTEMPTS: Duration = Duration::from_secs(5);
 /// How long somebody who knows where Redis is may take to say so.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most nodes of a cluster that are remembered.
@@ -254,31 +256,54 @@ pub(crate) async fn dial(info: &ConnectionInfo, config: &AsyncConnectionConfig) 
     within(CONNECT_TIMEOUT, client.get_multiplexed_async_connection_with_config(config)).await
 }
 
-/// The first connection of several attempts; an error when none is left. Where the network swallows everything, it tries on until it is
-/// dropped.
+/// The first connection of several attempts; an error when none is left, or when the network swallows them for [`ATTEMPTS`].
 pub(crate) async fn first<T, F>(mut attempt: impl FnMut() -> F) -> RedisResult<T>
 where
     T: Send + 'static,
     F: Future<Output = RedisResult<T>> + Send + 'static,
 {
-    let mut attempts = JoinSet::new();
-    loop {
-        if attempts.len() < MOST_ATTEMPTS {
-            attempts.spawn(attempt());
-        }
-        let next = sleep(ATTEMPT);
-        tokio::pin!(next);
+    let connecting = async {
+        let mut attempts = JoinSet::new();
         loop {
-            tokio::select! {
-                Some(done) = attempts.join_next() => match done.unwrap_or_else(|_| Err(late())) {
-                    Err(error) if attempts.is_empty() => return Err(error),
-                    // Another one may do better.
-                    Err(_) => {}
-                    done => return done,
-                },
-                () = &mut next => break,
+            if attempts.len() < MOST_ATTEMPTS {
+                attempts.spawn(attempt());
+            }
+            let next = sleep(ATTEMPT);
+            tokio::pin!(next);
+            loop {
+                tokio::select! {
+                    Some(done) = attempts.join_next() => match done.unwrap_or_else(|_| Err(late())) {
+                        Err(error) if attempts.is_empty() => return Err(error),
+                        // Another one may do better.
+                        Err(_) => {}
+                        done => return done,
+                    },
+                    () = &mut next => break,
+                }
             }
         }
+    };
+    within(ATTEMPTS, connecting).await
+}
+
+/// Says why Redis cannot be reached, once for each outage: whoever runs the server may have mistyped its address or password.
+#[derive(Debug, Default)]
+pub(crate) struct Complaint {
+    said: bool,
+}
+
+impl Complaint {
+    pub(crate) fn about(&mut self, error: &RedisError) {
+        if std::mem::replace(&mut self.said, true) {
+            tracing::debug!(%error, "Redis is not there");
+        } else {
+            tracing::warn!(%error, "Redis is not there; clients of this server are served, and it is tried again");
+        }
+    }
+
+    /// It is there.
+    pub(crate) fn over(&mut self) {
+        self.said = false;
     }
 }
 

@@ -22,7 +22,7 @@ use socketio_adapter::cluster::{BusError, Health};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::address::{self, Address, CONNECT_TIMEOUT};
+use crate::address::{self, Address, CONNECT_TIMEOUT, Complaint};
 
 #[derive(Debug, Clone)]
 pub(crate) struct LinkOptions {
@@ -361,6 +361,7 @@ impl Item {
 async fn run(shared: Arc<Shared>, address: Address) {
     let mut pause = FIRST_PAUSE;
     let mut again = false;
+    let mut complaint = Complaint::default();
     while !shared.is_closing() {
         let closed = async {
             while !shared.is_closing() {
@@ -379,11 +380,12 @@ async fn run(shared: Arc<Shared>, address: Address) {
         match connected {
             Ok(connection) => {
                 (pause, again) = (FIRST_PAUSE, true);
+                complaint.over();
                 serve(&shared, connection).await;
                 shared.down();
             }
             Err(error) => {
-                tracing::debug!(%error, "Redis is not there");
+                complaint.about(&error);
                 shared.generation.store(0, Ordering::Release);
                 let jitter = rand::random_range(0.5..1.0);
                 tokio::select! {

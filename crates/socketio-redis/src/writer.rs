@@ -16,7 +16,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 pub(crate) use crate::address::late;
-use crate::address::{self, Address, CONNECT_TIMEOUT};
+use crate::address::{self, Address, CONNECT_TIMEOUT, Complaint};
 use crate::link::LinkOptions;
 
 /// How much goes into one pipeline.
@@ -193,6 +193,7 @@ pub(crate) async fn connect(address: &Address) -> RedisResult<(MultiplexedConnec
 
 async fn run(shared: Arc<Shared>, address: Address) {
     let mut pause = PAUSES.0;
+    let mut complaint = Complaint::default();
     while !shared.is_closing() {
         let closed = async {
             while !shared.is_closing() {
@@ -207,12 +208,13 @@ async fn run(shared: Arc<Shared>, address: Address) {
         match connected {
             Ok((connection, broken)) => {
                 pause = PAUSES.0;
+                complaint.over();
                 if let Err(error) = serve(&shared, connection, &broken).await {
                     tracing::debug!(%error, "the connection to Redis has to be made again");
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "Redis is not there");
+                complaint.about(&error);
                 tokio::select! {
                     () = sleep(pause.mul_f64(rand::random_range(0.5..1.0))) => {}
                     () = closed => {}

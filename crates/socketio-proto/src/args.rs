@@ -98,7 +98,7 @@ impl<'a> Args<'a> {
                 match de::arguments(named, read) {
                     // Once more for the sake of the message, which then has line and column.
                     Err(DataError::Invalid { .. }) if attached.is_none() => {
-                        let mut reader = serde_json::Deserializer::from_str(text);
+                        let mut reader = serde_json::Deserializer::from_slice(checked_again(text));
                         de::arguments(named, |visitor| reader.deserialize_seq(visitor))
                     }
                     read => read,
@@ -225,7 +225,7 @@ impl<'a> Payload<'a> {
     /// [`DataError::Invalid`] when it is of another type.
     pub fn deserialize<'s, T: Deserialize<'s>>(&'s self) -> Result<T, DataError> {
         match &self.repr {
-            Repr::Json { text, attached: None, .. } => read(serde_json::from_str(text)),
+            Repr::Json { text, attached: None, .. } => read(serde_json::from_slice(checked_again(text))),
             Repr::Json { text, long, attached } => {
                 read(T::deserialize(&mut JsonReader::new(text, *long, attached.as_deref())))
             }
@@ -272,6 +272,12 @@ impl Repr<'_> {
             Self::Values(values) => Repr::Values(Cow::Borrowed(values)),
         }
     }
+}
+
+/// serde_json is given bytes: of text it believes that it begins with whole characters wherever it looks, and looks into the
+/// middle of one where a type wants a truth value as the key of an object.
+fn checked_again(text: &str) -> &[u8] {
+    text.as_bytes()
 }
 
 fn read<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, DataError> {

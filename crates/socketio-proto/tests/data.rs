@@ -188,6 +188,24 @@ fn a_tuple_takes_all_arguments_and_anything_else_the_first() {
 }
 
 #[test]
+fn a_key_of_several_bytes_is_no_truth_value_and_an_error_in_every_form() {
+    for key in ["\u{1f600}", "é", "t\u{1f600}", "\\", ""] {
+        let map = BTreeMap::from([(key, 0)]);
+        for (form, args) in all_forms(&map) {
+            let read = args.deserialize::<BTreeMap<bool, u8>>();
+            assert!(matches!(read, Err(DataError::Invalid { .. })), "{form}: {key:?}: {read:?}");
+        }
+        let connect = format!("0{}", serde_json::to_string(&map).expect("it is an object"));
+        let mut decoder = AnyParser::json().decoder(&Limits::default());
+        let Ok(Some(Packet::Connect { data: Some(auth), .. })) = decoder.decode(Message::Text(&connect)) else {
+            panic!("{connect} is a CONNECT with credentials");
+        };
+        let read = auth.deserialize::<BTreeMap<bool, u8>>();
+        assert!(matches!(read, Err(DataError::Invalid { .. })), "{key:?}: {read:?}");
+    }
+}
+
+#[test]
 fn a_list_that_is_too_long_for_its_type_is_an_error_and_not_a_shift() {
     for (form, args) in all_forms(&([1, 2, 3], blob(b"x"))) {
         assert!(args.deserialize::<((i32, i32), Bytes)>().is_err(), "{form}");

@@ -29,9 +29,12 @@ pub(crate) fn run() -> Result<Count> {
     let python = crate::install::venv("py5", "interop/python/py5.txt")?;
     let mut tests = Vec::new();
     let mut holes = 0;
-    for (suite, directions) in
-        [("suite.mjs", Some(DIRECTIONS[0])), ("python.mjs", Some(DIRECTIONS[1])), ("balancers.mjs", None)]
-    {
+    for (suite, directions) in [
+        ("suite.mjs", Some(DIRECTIONS[0])),
+        ("python.mjs", Some(DIRECTIONS[1])),
+        ("streams.mjs", None),
+        ("balancers.mjs", None),
+    ] {
         let args = ["--test-force-exit", "--test-reporter=tap", suite];
         let job = Job::new("node").args(args).dir(&crate::root().join("interop/cluster")).env("CLUSTER_NODE", &node);
         let job = job

@@ -1,13 +1,16 @@
 //! One server of a mixed cluster on Redis, for `interop/cluster`, or an emitter beside it.
-//! `cluster_node classic|sharded|streams|recovery|python|python-emitter redis://… name`
+//! `cluster_node classic|sharded|streams|recovery|several-streams|python|python-emitter redis://… name`
 
 mod node;
 
 use serde_json::{Value as Json, json};
+use socketio::{Data, Namespace, RecoveryOptions, Socket, SocketIo};
 use socketio_redis::{RedisBus, RedisStreamsBus, emitter, streams_emitter};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpListener;
 
-const USAGE: &str = "cluster_node classic|sharded|streams|recovery|python|python-emitter redis://… name";
+const USAGE: &str =
+    "cluster_node classic|sharded|streams|recovery|several-streams|python|python-emitter redis://… name";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,10 +22,30 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         "streams" => node::run(RedisStreamsBus::new(url)?, Some(streams_emitter(url)?), false, name.clone()).await,
         // Streams, with clients that come back to any server.
         "recovery" => node::run(RedisStreamsBus::new(url)?, Some(streams_emitter(url)?), true, name.clone()).await,
+        "several-streams" => several_streams(url).await,
         "python" => node::run(RedisBus::python(url)?, None, false, name.clone()).await,
         "python-emitter" => emit(url).await,
         other => Err(format!("there is no adapter `{other}`").into()),
     }
+}
+
+/// Several namespaces on four streams, with clients that come back; until stdin ends.
+async fn several_streams(url: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let bus = RedisStreamsBus::new(url)?.stream_count(4);
+    let mut builder = SocketIo::builder().adapter(bus).connection_state_recovery(RecoveryOptions::default());
+    for name in ["/", "/a", "/b", "/my-namespace"] {
+        builder =
+            builder.namespace(Namespace::new(name).on("say", async |socket: Socket, Data(text): Data<String>| {
+                socket.broadcast().emit("said", text);
+            }));
+    }
+    let io = builder.build()?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", json!({"port": listener.local_addr()?.port()}));
+    let serving = io.clone();
+    tokio::spawn(async move { serving.serve(listener).await });
+    while BufReader::new(tokio::io::stdin()).lines().next_line().await?.is_some() {}
+    Ok(())
 }
 
 /// Emits what lines on stdin say.

@@ -1,13 +1,15 @@
 //! Events for a cluster from a program that is no server.
 
 use std::fmt;
+use std::sync::Arc;
 
 use redis::{Cmd, cmd};
 use socketio_adapter::cluster::{BoxFuture, BusError, Emitter, Envelope, Publisher, Target};
 
 use crate::address::Address;
 use crate::link::LinkOptions;
-use crate::writer::{Writer, answered};
+use crate::streams::Writers;
+use crate::writer::answered;
 use crate::{AddressError, Dialect, RedisBus, RedisStreamsBus, Words, classic, python, sharded, streams};
 
 /// An emitter for servers with the classic protocol, compatible with `@socket.io/redis-emitter` 5. It connects in the background
@@ -53,18 +55,18 @@ pub fn python_emitter(url: &str) -> Result<Emitter, AddressError> {
 pub(crate) enum Wording {
     /// Messages on channels.
     Channels(Words),
-    /// An entry of a stream of this name, which keeps about so many.
-    Stream(String, usize),
+    /// An entry of the stream of the namespace.
+    Stream(streams::Stream),
 }
 
 /// An emitter with the options of a bus.
 pub(crate) fn start(address: Address, options: LinkOptions, wording: Wording) -> Emitter {
-    let writer = Writer::start(address, options, Box::new(|_| {}));
-    Emitter::new(RedisPublisher { writer, wording })
+    let spread = matches!(&wording, Wording::Stream(stream) if stream.is_spread());
+    Emitter::new(RedisPublisher { writers: Writers::start(address, options, spread, Arc::new(|_| {})), wording })
 }
 
 struct RedisPublisher {
-    writer: Writer,
+    writers: Writers,
     wording: Wording,
 }
 
@@ -76,7 +78,10 @@ impl Wording {
         let to = Target::Everybody;
         let words = match self {
             // Events for servers too: every server reads the stream.
-            Self::Stream(name, entries) => return Ok((vec![streams::add(name, *entries, envelope)?], None)),
+            Self::Stream(stream) => {
+                let name = stream.of(&envelope.namespace);
+                return Ok((vec![streams::add(&name, stream.most, envelope)?], None));
+            }
             Self::Channels(words) => words,
         };
         let (word, parts, untold) = match words.dialect {
@@ -99,7 +104,11 @@ impl Wording {
 impl Publisher for RedisPublisher {
     fn publish(&self, envelope: Envelope) -> BoxFuture<'static, Result<(), BusError>> {
         let sent = self.wording.commands(&envelope).and_then(|(commands, untold)| {
-            let send = |(command, bytes)| self.writer.send(command, bytes, true);
+            let writer = match &self.wording {
+                Wording::Stream(stream) => self.writers.of(&stream.of(&envelope.namespace)),
+                Wording::Channels(_) => Arc::clone(&self.writers.main),
+            };
+            let send = |(command, bytes)| writer.send(command, bytes, true);
             Ok((commands.into_iter().map(send).collect::<Result<Vec<_>, _>>()?, untold))
         });
         Box::pin(async move {
@@ -116,7 +125,7 @@ impl fmt::Debug for RedisPublisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match &self.wording {
             Wording::Channels(words) => format!("{:?} {}", words.dialect, words.prefix),
-            Wording::Stream(name, _) => format!("Stream {name}"),
+            Wording::Stream(stream) => format!("{stream:?}"),
         };
         f.debug_struct("RedisPublisher").field("wording", &what).finish_non_exhaustive()
     }

@@ -85,8 +85,14 @@ impl Memory {
 
     /// Connects. Returns whether it got its socket back.
     async fn connect(&mut self, server: &TestServer) -> (Guest, bool) {
-        let client = server.client().auth(self.auth()).connect("/").await.expect("it is let in");
-        let answer: Json = serde_json::from_str(&text(&client.sent()[0])[1..]).expect("JSON");
+        self.join(server, "/").await
+    }
+
+    /// Connects to a namespace.
+    async fn join(&mut self, server: &TestServer, namespace: &str) -> (Guest, bool) {
+        let client = server.client().auth(self.auth()).connect(namespace).await.expect("it is let in");
+        let answer = text(&client.sent()[0])[1..].trim_start_matches(|c| c != '{').to_owned();
+        let answer: Json = serde_json::from_str(&answer).expect("JSON");
         let field = |name: &str| answer[name].as_str().expect("text").to_owned();
         let recovered = field("pid") == self.pid;
         assert_eq!(recovered, field("sid") == self.sid);
@@ -98,7 +104,11 @@ impl Memory {
     fn read(&mut self, guest: &mut Guest) {
         let sent = guest.client.sent();
         for packet in &sent[guest.read..] {
-            let Some(event) = text(packet).strip_prefix("2[") else { continue };
+            let Some((head, event)) = text(packet).split_once('[') else { continue };
+            // A question has an id there.
+            if head != "2" && !(head.starts_with("2/") && head.ends_with(',')) {
+                continue;
+            }
             let mut event: Vec<Json> = serde_json::from_str(&format!("[{event}")).expect("JSON");
             let offset = event.pop().and_then(|offset| offset.as_str().map(str::to_owned)).expect("an offset");
             self.heard.push(event.into());
@@ -246,6 +256,62 @@ async fn binary_events_and_other_namespaces_are_told_apart() {
     eventually("the attachment comes", async || guest.client.sent().len() >= 3).await;
     assert!(text(&guest.client.sent()[1]).starts_with(r#"51-["binary",{"_placeholder":true,"num":0},""#));
     assert_eq!(guest.client.sent()[2], Sent::Binary(Bytes::from_static(&[0, 255])));
+}
+
+/// Of four streams, as Node computes it: 3, 2, 3, 1 and -3, which only our servers read.
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_that_share_several_streams_have_a_log_each() {
+    const NAMESPACES: [(&str, &str); 5] = [
+        ("/", "socket.io-3"),
+        ("/a", "socket.io-2"),
+        ("/chat", "socket.io-3"),
+        ("/late", "socket.io-1"),
+        ("/my-namespace", "socket.io--3"),
+    ];
+    let redis = Redis::start();
+    let four = async || {
+        let bus = RedisStreamsBus::new(&redis.url()).expect("a URL").stream_count(4);
+        let mut builder = SocketIo::builder().adapter(bus).connection_state_recovery(patient());
+        for (name, _) in NAMESPACES {
+            if name != "/late" {
+                builder = builder.namespace(Namespace::new(name));
+            }
+        }
+        let server = testing::serve(builder);
+        // The stream of one that comes while the server runs is read, too.
+        server.io().add(Namespace::new("/late")).expect("it is new");
+        eventually("Redis is there", async || server.io().adapter_health() == Some(socketio::Health::Up)).await;
+        server
+    };
+    let (a, b) = (four().await, four().await);
+    let mut connection = connect(&redis).await;
+    for (name, stream) in NAMESPACES {
+        let mut memory = Memory::default();
+        let (mut guest, _) = memory.join(&a, name).await;
+        b.io().of(name).emit("there", 1);
+        memory.until(&mut guest, 1).await;
+        a.io().of(name).emit("here", 2);
+        memory.until(&mut guest, 2).await;
+        assert_eq!(memory.take(), json!([["there", 1], ["here", 2]]), "{name}");
+        memory.cut(guest, &redis).await;
+        a.io().of(name).emit("missed", 3);
+        // In the same stream, or in another one.
+        a.io().of("/chat").emit("elsewhere", 4);
+        a.io().of("/a").to("nobody").emit("elsewhere", 5);
+        let (mut guest, recovered) = memory.join(&b, name).await;
+        assert!(recovered, "{name}");
+        b.io().of(name).emit("end", 6);
+        memory.until(&mut guest, if name == "/chat" { 3 } else { 2 }).await;
+        let mut heard = memory.take();
+        heard.as_array_mut().expect("a list").retain(|event| event[0] != "elsewhere");
+        assert_eq!(heard, json!([["missed", 3], ["end", 6]]), "{name}");
+        let mut ask = redis::cmd("XRANGE");
+        ask.arg(stream).arg(memory.offset.expect("it has one")).arg("+").arg("COUNT").arg(1);
+        let entry: Vec<(String, Vec<String>)> = ask.query_async(&mut connection).await.expect("Redis answers");
+        assert!(entry[0].1.contains(&name.to_owned()), "{name} is in {entry:?}");
+    }
+    let exists: u8 = redis::cmd("EXISTS").arg("socket.io").query_async(&mut connection).await.expect("Redis answers");
+    assert_eq!(exists, 0, "nothing else is written");
 }
 
 /// Clients hop between servers while everybody emits: each gets every event once, and all in one order.

@@ -168,6 +168,43 @@ async fn a_stream_is_written_and_read_where_its_slot_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn several_streams_are_on_several_nodes() {
+    const STREAMS: [(&str, &str); 4] =
+        [("/", "socket.io-3"), ("/a", "socket.io-2"), ("/b", "socket.io-1"), ("/my-namespace", "socket.io--3")];
+    within(BOUND, async {
+        let cluster = Cluster::start().await;
+        let urls = cluster.urls();
+        let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+        let bus = || {
+            let bus = RedisStreamsBus::new(urls[0]).and_then(|bus| bus.cluster(&urls[1..]));
+            bus.expect("URLs").stream_count(4)
+        };
+        let mut masters = std::collections::BTreeSet::new();
+        let [a, b] = [(), ()].map(|()| {
+            let mut builder = SocketIo::builder().adapter(bus());
+            for (name, _) in STREAMS {
+                builder = builder.namespace(Namespace::new(name));
+            }
+            testing::serve(builder.build().expect("it fits together"))
+        });
+        for server in [&a, &b] {
+            assert!(eventually(PATIENCE, || server.io().adapter_health() == Some(Health::Up)).await);
+        }
+        let emitter = bus().emitter();
+        for (name, stream) in STREAMS {
+            masters.insert(cluster.master(stream).await);
+            let client = b.connect(name).await;
+            a.io().of(name).emit("hi", stream);
+            assert_eq!(client.next("hi").await.args::<String>(), stream);
+            emitter.of(name).emit("outside", stream).await.expect("the node of the stream takes it");
+            assert_eq!(client.next("outside").await.args::<String>(), stream);
+        }
+        assert!(masters.len() > 1, "another name would be needed");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_classic_protocol_counts_the_listeners_of_all_nodes() {
     within(BOUND, async {
         let mut cluster = Cluster::start().await;

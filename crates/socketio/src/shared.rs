@@ -163,8 +163,7 @@ impl SharedLog<'_> {
 
     /// The broker has come or gone.
     pub(crate) fn health(&self, health: Health) {
-        let position = self.sessions().and_then(Sessions::position).and_then(|position| Place::parse(&position));
-        if let Some(position) = position.filter(|_| health == Health::Up) {
+        if let Some(position) = self.read().filter(|_| health == Health::Up) {
             self.recovery.begins_at(position);
         }
         self.turn(|line, now| line.health(now, health == Health::Up));
@@ -231,11 +230,15 @@ impl SharedLog<'_> {
         self.part.bus().sessions()
     }
 
+    /// Up to where this server has read the log.
+    fn read(&self) -> Option<Place> {
+        Place::parse(&self.sessions()?.position(&self.nsp.name)?)
+    }
+
     /// Waits until this server has delivered what stands up to this place, where an event of this namespace stands (`exact`), or any.
     async fn has_delivered(&self, place: Place, exact: bool, late: Instant) -> bool {
         loop {
-            let read = || self.sessions().and_then(Sessions::position).and_then(|position| Place::parse(&position));
-            if self.recovery.position() >= Some(place) || (!exact && read() >= Some(place)) {
+            if self.recovery.position() >= Some(place) || (!exact && self.read() >= Some(place)) {
                 return true;
             }
             if Instant::now() >= late {

@@ -30,7 +30,7 @@ pub trait Bus: Send + Sync + fmt::Debug + 'static {
     /// Begins: `id` is the name of this server, `inbox` takes what comes in until [`close`](Self::close).
     fn start(&self, id: ServerId, inbox: Arc<dyn Inbox>);
 
-    /// Hears what is published for a namespace from now on.
+    /// Hears what is published for a namespace from now on. Must not call the [`Inbox`]: it waits for whoever calls this.
     fn open(&self, namespace: &str);
 
     /// Hears nothing more of a namespace.
@@ -223,8 +223,8 @@ pub trait Sessions: Send + Sync {
     /// Keeps a session for so long.
     fn persist(&self, namespace: &str, session: StoredSession, away: Duration);
 
-    /// Up to which offset this server has read, of whichever namespace. `None` before it reads.
-    fn position(&self) -> Option<Arc<str>>;
+    /// Up to which offset this server has read the log that this namespace is in, of whichever namespace. `None` before it reads.
+    fn position(&self, namespace: &str) -> Option<Arc<str>>;
 
     /// Takes a session out: of all servers that ask at the same time one gets it. `None` when it is not there, or belongs to
     /// another namespace.

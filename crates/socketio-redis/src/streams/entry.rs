@@ -1,5 +1,7 @@
 //! Entries of a stream and sessions as bytes, as Node's adapter writes them. No I/O.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -28,6 +30,18 @@ pub(crate) fn is_kept(message: &Message) -> bool {
             | Message::Leave { .. }
             | Message::Disconnect { .. }
     )
+}
+
+/// The stream of a namespace, of so many. As Node computes it: the remainder of a negative hash is negative, and so is then the number in
+/// the name.
+pub(crate) fn stream_of<'a>(name: &'a str, streams: usize, namespace: &str) -> Cow<'a, str> {
+    if streams == 1 {
+        return Cow::Borrowed(name);
+    }
+    let step = |hash: i32, unit: u16| hash.wrapping_mul(31).wrapping_add(i32::from(unit));
+    let hash = namespace.encode_utf16().fold(0, step);
+    let number = i64::try_from(streams).map_or(i64::from(hash), |streams| i64::from(hash) % streams);
+    Cow::Owned(format!("{name}-{number}"))
 }
 
 /// Writes an entry.
@@ -75,7 +89,7 @@ impl Entry {
         let kind = self.text("type", limits).and_then(|kind| kind.parse().ok()).ok_or(Foreign::UnknownType)?;
         let data = match self.bytes("data") {
             Some(data) if data.len() / 4 * 3 > limits.message_bytes => return Err(Foreign::TooLarge(data.len())),
-            Some(data) if data.first() == Some(&b'{') => Some(std::borrow::Cow::Borrowed(data)),
+            Some(data) if data.first() == Some(&b'{') => Some(Cow::Borrowed(data)),
             Some(data) => Some(BASE64.decode(data).map_err(|_| Foreign::Malformed)?.into()),
             None => None,
         };
@@ -221,6 +235,28 @@ mod tests {
         #[track_caller]
         fn check(columns: &[(&str, &[u8])], want: Foreign) {
             assert_eq!(entry(columns).read(&limits()).unwrap_err(), want);
+        }
+    }
+
+    #[test]
+    fn a_namespace_has_the_stream_that_node_computes() {
+        // `computeStreamName` of `@socket.io/redis-streams-adapter` 0.3.1.
+        check("/", [0, 1, 2, 3, 5]);
+        check("/a", [0, 0, 0, 2, 0]);
+        check("/b", [0, 1, 1, 3, 1]);
+        check("/chat", [0, 1, 1, 3, 4]);
+        check("/admin", [0, 0, 1, 0, 4]);
+        check("/my-namespace", [0, -1, 0, -3, -6]);
+        check("/room-1", [0, 0, 0, 2, 3]);
+        check("/\u{e4}", [0, 1, 2, 1, 5]);
+        check("/\u{1f600}", [0, 0, 0, 2, 5]);
+
+        #[track_caller]
+        fn check(namespace: &str, want: [i32; 5]) {
+            assert_eq!(stream_of("s", 1, namespace), "s");
+            for (streams, want) in [1, 2, 3, 4, 7].into_iter().zip(want).skip(1) {
+                assert_eq!(stream_of("s", streams, namespace), format!("s-{want}"), "{namespace} of {streams}");
+            }
         }
     }
 

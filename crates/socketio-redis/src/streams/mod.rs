@@ -4,12 +4,13 @@
 pub(crate) mod entry;
 pub(crate) mod reader;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use redis::{Cmd, Value as Reply, cmd};
 use socketio_adapter::RoomName;
@@ -26,7 +27,7 @@ use self::entry::Entry;
 use crate::address::Address;
 use crate::link::{Channel, Handler, Kind, LinkOptions};
 use crate::links::Links;
-use crate::writer::{Writer, answered};
+use crate::writer::{OnLost, Writer, answered};
 use crate::{AddressError, DIRECT, Dialect, SubscriptionMode, Words, emitter};
 
 /// What the keys of sessions begin with.
@@ -59,40 +60,72 @@ pub struct RedisStreamsBus {
 }
 
 #[derive(Debug, Clone)]
-struct Stream {
+pub(crate) struct Stream {
     name: String,
-    most: usize,
+    /// How many streams share the namespaces.
+    streams: usize,
+    pub(crate) most: usize,
     count: usize,
     session_prefix: String,
+}
+
+impl Stream {
+    /// The stream of a namespace.
+    pub(crate) fn of(&self, namespace: &str) -> Cow<'_, str> {
+        entry::stream_of(&self.name, self.streams, namespace)
+    }
+
+    /// Whether there are several, which in a cluster are on several nodes.
+    pub(crate) fn is_spread(&self) -> bool {
+        self.streams > 1
+    }
 }
 
 /// What there is after the start.
 struct Running {
     link: Links,
-    writer: Writer,
+    writers: Writers,
+    address: Address,
     hub: Arc<Hub>,
-    reader: AbortHandle,
+    readers: Mutex<Vec<AbortHandle>>,
     stream: Stream,
     words: Words,
     /// How many entries were published.
     published: AtomicU64,
 }
 
-/// Where both connections that listen meet.
+/// Who writes to which stream: one for all, unless they are on several nodes of a cluster.
+pub(crate) struct Writers {
+    address: Address,
+    options: LinkOptions,
+    on_lost: Arc<dyn Fn(u64) + Send + Sync>,
+    /// At the address, for all that is of no stream of several.
+    pub(crate) main: Arc<Writer>,
+    /// By stream.
+    more: Option<Mutex<HashMap<String, Arc<Writer>>>>,
+}
+
+/// What is known of a stream that is read.
+struct Log {
+    name: String,
+    reading: AtomicBool,
+    /// Up to where.
+    position: Mutex<Option<Arc<str>>>,
+}
+
+/// Where all connections that listen meet.
 struct Hub {
     id: ServerId,
     limits: WireLimits,
     inbox: Arc<dyn Inbox>,
-    namespaces: RwLock<HashSet<String>>,
+    namespaces: RwLock<HashMap<String, Arc<Log>>>,
+    logs: RwLock<Vec<Arc<Log>>>,
     listening: AtomicBool,
-    reading: AtomicBool,
     /// Guards the order of the news, and what the inbox was told last.
     told: Mutex<Health>,
     health: watch::Sender<Health>,
     /// Entries that were read.
     seen: AtomicUsize,
-    /// Up to where.
-    position: Mutex<Option<Arc<str>>>,
 }
 
 impl RedisStreamsBus {
@@ -110,8 +143,13 @@ impl RedisStreamsBus {
             limits: WireLimits::default(),
             id: ServerId::from(""),
         };
-        let stream =
-            Stream { name: "socket.io".to_owned(), most: 10_000, count: 100, session_prefix: SESSIONS.to_owned() };
+        let stream = Stream {
+            name: "socket.io".to_owned(),
+            streams: 1,
+            most: 10_000,
+            count: 100,
+            session_prefix: SESSIONS.to_owned(),
+        };
         let running = RwLock::new(None);
         Ok(Self { address: Address::single(url)?, link: LinkOptions::default(), words, stream, running })
     }
@@ -154,10 +192,22 @@ impl RedisStreamsBus {
         Ok(self)
     }
 
-    /// The key of the stream. Default: `socket.io`. Node: `streamName`; `streamCount` has to be 1 there.
+    /// The key of the stream, or what the keys of several begin with. Default: `socket.io`. Node: `streamName`.
     #[must_use]
     pub fn stream_name(mut self, name: &str) -> Self {
         name.clone_into(&mut self.stream.name);
+        self
+    }
+
+    /// How many streams share the namespaces, so that in a Redis Cluster they are on several nodes: a namespace has one of
+    /// them, by a hash of its name, and each has a connection of its own that reads it. Default: 1. Node: `streamCount`; all servers and
+    /// emitters need the same.
+    ///
+    /// Node's hash may be negative, and then its servers write to a stream that they do not read. Such a namespace (`/my-namespace` of
+    /// four streams is one) works between our servers, and Node's are heard; Node's hear nobody, not each other either.
+    #[must_use]
+    pub fn stream_count(mut self, streams: usize) -> Self {
+        self.stream.streams = streams.max(1);
         self
     }
 
@@ -210,8 +260,8 @@ impl RedisStreamsBus {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn emitter(self) -> Emitter {
-        let wording = emitter::Wording::Stream(self.stream.name, self.stream.most);
-        emitter::start(self.address, self.link, wording)
+        let address = self.address.of_key(&self.stream.name);
+        emitter::start(address, self.link, emitter::Wording::Stream(self.stream))
     }
 
     fn running(&self) -> Option<Arc<Running>> {
@@ -236,27 +286,30 @@ impl Bus for RedisStreamsBus {
             limits: words.limits.clone(),
             inbox: Arc::clone(&inbox),
             namespaces: RwLock::default(),
+            logs: RwLock::default(),
             listening: AtomicBool::new(false),
-            reading: AtomicBool::new(false),
             told: Mutex::new(Health::Down),
             health: watch::Sender::new(Health::Down),
             seen: AtomicUsize::new(0),
-            position: Mutex::new(None),
         });
         let handler = Arc::new(Listener(Arc::clone(&hub)));
         let link = Links::start(self.address.clone(), self.link.clone(), false, handler);
-        let keyed = self.address.of_key(&self.stream.name);
-        let writer = Writer::start(keyed.clone(), self.link.clone(), Box::new(move |lost| inbox.lost(lost)));
-        let reading = reader::run(Arc::clone(&hub), keyed, stream.clone());
-        let reader = tokio::spawn(reading).abort_handle();
-        let published = AtomicU64::new(0);
-        let running = Running { link, writer, hub, reader, stream, words, published };
+        let address = self.address.clone();
+        let keyed = address.of_key(&stream.name);
+        let spread = stream.is_spread();
+        let writers = Writers::start(keyed, self.link.clone(), spread, Arc::new(move |lost| inbox.lost(lost)));
+        let (readers, published) = (Mutex::default(), AtomicU64::new(0));
+        let running = Running { link, writers, address, hub, readers, stream, words, published };
+        if running.stream.streams == 1 {
+            running.read(&running.stream.name);
+        }
         *self.running.write() = Some(Arc::new(running));
     }
 
     fn open(&self, namespace: &str) {
         if let Some(running) = self.running() {
-            running.hub.namespaces.write().insert(namespace.to_owned());
+            let log = running.read(&running.stream.of(namespace));
+            running.hub.namespaces.write().insert(namespace.to_owned(), log);
             running.link.subscribe(running.channels(namespace));
         }
     }
@@ -271,10 +324,11 @@ impl Bus for RedisStreamsBus {
     fn publish(&self, envelope: Envelope, to: Target) -> Result<Published, BusError> {
         let Some(running) = self.running() else { return Err(BusError::Closed) };
         if entry::is_kept(&envelope.message) {
-            let (mut command, bytes) = add(&running.stream.name, running.stream.most, &envelope)?;
+            let stream = running.stream.of(&envelope.namespace);
+            let (mut command, bytes) = add(&stream, running.stream.most, &envelope)?;
             let number = running.published.fetch_add(1, Ordering::Relaxed) + 1;
             command.arg(NUMBER).arg(number);
-            let answer = running.writer.send(command, bytes, true)?;
+            let answer = running.writers.of(&stream).send(command, bytes, true)?;
             return Ok(Published::At { number, offset: Box::pin(async move { id_of(answered(answer).await?) }) });
         }
         let mut channel = running.words.main_channel(&envelope.namespace);
@@ -315,7 +369,7 @@ impl Bus for RedisStreamsBus {
     fn close(&self) -> BoxFuture<'static, ()> {
         match self.running.write().take() {
             Some(running) => Box::pin(async move {
-                tokio::join!(running.writer.close(), running.link.close());
+                tokio::join!(running.writers.close(), running.link.close());
             }),
             None => Box::pin(async {}),
         }
@@ -347,13 +401,17 @@ impl Sessions for RedisStreamsBus {
         let mut command = cmd("SET");
         command.arg(running.session_key(&session.pid)).arg(text).arg("PX").arg(millis);
         // A session that cannot be kept is one whose client connects anew.
-        if let Err(error) = running.writer.send(command, bytes, false) {
+        if let Err(error) = running.writers.main.send(command, bytes, false) {
             tracing::debug!(%error, "a session was not kept for other servers");
         }
     }
 
-    fn position(&self) -> Option<Arc<str>> {
-        self.running()?.hub.position.lock().clone()
+    fn position(&self, namespace: &str) -> Option<Arc<str>> {
+        let running = self.running()?;
+        let stream = running.stream.of(namespace);
+        let logs = running.hub.logs.read();
+        let log = logs.iter().find(|log| log.name == *stream)?;
+        log.position.lock().clone()
     }
 
     fn take(&self, namespace: &str, pid: &str) -> BoxFuture<'static, Result<Option<StoredSession>, BusError>> {
@@ -364,7 +422,7 @@ impl Sessions for RedisStreamsBus {
         let mut take = cmd("GETDEL");
         take.arg(running.session_key(pid));
         // At once, so that it is done also when nobody waits for it.
-        let answer = running.writer.send(take, pid.len(), false);
+        let answer = running.writers.main.send(take, pid.len(), false);
         let (namespace, pid) = (namespace.to_owned(), pid.to_owned());
         Box::pin(async move {
             let kept = entry::bytes(answered(answer?).await?);
@@ -400,34 +458,51 @@ impl Running {
         format!("{}{pid}", self.stream.session_prefix)
     }
 
-    async fn ask(&self, command: Cmd) -> Result<Reply, BusError> {
-        answered(self.writer.send(command, 0, false)?).await
+    /// Reads a stream from now on, if nobody does.
+    fn read(&self, stream: &str) -> Arc<Log> {
+        let mut logs = self.hub.logs.write();
+        if let Some(log) = logs.iter().find(|log| log.name == stream) {
+            return Arc::clone(log);
+        }
+        let (name, reading) = (stream.to_owned(), AtomicBool::new(false));
+        let log = Arc::new(Log { name, reading, position: Mutex::new(None) });
+        logs.push(Arc::clone(&log));
+        drop(logs);
+        let address = self.address.of_key(stream);
+        let reading = reader::run(Arc::clone(&self.hub), Arc::clone(&log), address, self.stream.clone());
+        self.readers.lock().push(tokio::spawn(reading).abort_handle());
+        log
     }
 
-    async fn range(&self, from: &str, to: &str, count: usize) -> Result<Vec<Entry>, BusError> {
+    async fn ask(&self, stream: &str, command: Cmd) -> Result<Reply, BusError> {
+        answered(self.writers.of(stream).send(command, 0, false)?).await
+    }
+
+    async fn range(&self, stream: &str, from: &str, to: &str, count: usize) -> Result<Vec<Entry>, BusError> {
         let mut command = cmd("XRANGE");
-        command.arg(&self.stream.name).arg(from).arg(to).arg("COUNT").arg(count);
-        Ok(entry::entries(self.ask(command).await?))
+        command.arg(stream).arg(from).arg(to).arg("COUNT").arg(count);
+        Ok(entry::entries(self.ask(stream, command).await?))
     }
 
     /// Whether nothing behind this entry has been trimmed away.
-    async fn is_known(&self, offset: &str) -> Result<bool, BusError> {
+    async fn is_known(&self, stream: &str, offset: &str) -> Result<bool, BusError> {
         if offset != reader::BEGINNING {
-            return Ok(!self.range(offset, offset, 1).await?.is_empty());
+            return Ok(!self.range(stream, offset, offset, 1).await?.is_empty());
         }
         let mut command = cmd("XINFO");
-        command.arg("STREAM").arg(&self.stream.name);
-        Ok(reader::is_whole(self.ask(command).await?))
+        command.arg("STREAM").arg(stream);
+        Ok(reader::is_whole(self.ask(stream, command).await?))
     }
 
     async fn replay(&self, namespace: &str, offset: String, rooms: &[RoomName]) -> Result<Option<Replay>, BusError> {
-        if !self.is_known(&offset).await? {
+        let stream = &self.stream.of(namespace);
+        if !self.is_known(stream, &offset).await? {
             return Ok(None);
         }
         let limits = &self.words.limits;
         let (mut missed, mut last) = (Vec::new(), offset);
         for _ in 0..REPLAY_ENTRIES / REPLAY_COUNT {
-            let entries = self.range(&format!("({last}"), "+", REPLAY_COUNT).await?;
+            let entries = self.range(stream, &format!("({last}"), "+", REPLAY_COUNT).await?;
             let all = entries.len() < REPLAY_COUNT;
             for entry in entries {
                 last.clone_from(&entry.id);
@@ -456,8 +531,46 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.reader.abort();
+        self.readers.lock().iter().for_each(AbortHandle::abort);
     }
+}
+
+impl Writers {
+    /// `spread`: there are several streams.
+    pub(crate) fn start(
+        address: Address,
+        options: LinkOptions,
+        spread: bool,
+        on_lost: Arc<dyn Fn(u64) + Send + Sync>,
+    ) -> Self {
+        let more = (address.is_cluster() && spread).then(Mutex::default);
+        let main = writer(address.clone(), &options, &on_lost);
+        Self { address, options, on_lost, main, more }
+    }
+
+    /// Who writes to this stream.
+    pub(crate) fn of(&self, stream: &str) -> Arc<Writer> {
+        let Some(more) = &self.more else { return Arc::clone(&self.main) };
+        let mut more = more.lock();
+        let new = || writer(self.address.of_key(stream), &self.options, &self.on_lost);
+        Arc::clone(more.entry_ref(stream).or_insert_with(new))
+    }
+
+    async fn close(&self) {
+        let more = self.more.iter().flat_map(|more| more.lock().values().cloned().collect::<Vec<_>>());
+        let all = more.chain([Arc::clone(&self.main)]);
+        let closing: Vec<_> = all.map(|writer| tokio::spawn(async move { writer.close().await })).collect();
+        for writer in closing {
+            // It does not panic.
+            drop(writer.await);
+        }
+    }
+}
+
+fn writer(address: Address, options: &LinkOptions, on_lost: &Arc<dyn Fn(u64) + Send + Sync>) -> Arc<Writer> {
+    let on_lost = Arc::clone(on_lost);
+    let on_lost: OnLost = Box::new(move |lost| on_lost(lost));
+    Arc::new(Writer::start(address, options.clone(), on_lost))
 }
 
 /// The command that appends an entry, and about how many bytes it has.
@@ -478,11 +591,11 @@ fn id_of(reply: Reply) -> Result<Arc<str>, BusError> {
 }
 
 impl Hub {
-    /// The bus is up when both connections are.
+    /// The bus is up when all connections are.
     fn changed(&self) {
         let mut told = self.told.lock();
-        let up = self.listening.load(Ordering::Acquire) && self.reading.load(Ordering::Acquire);
-        let now = if up { Health::Up } else { Health::Down };
+        let reading = self.logs.read().iter().all(|log| log.reading.load(Ordering::Acquire));
+        let now = if reading && self.listening.load(Ordering::Acquire) { Health::Up } else { Health::Down };
         if *told != now {
             *told = now;
             self.health.send_replace(now);
@@ -490,39 +603,44 @@ impl Hub {
         }
     }
 
-    fn reading(&self, reading: bool) {
-        self.reading.store(reading, Ordering::Release);
+    fn reading(&self, log: &Log, reading: bool) {
+        log.reading.store(reading, Ordering::Release);
         self.changed();
     }
 
-    /// Everything up to here has been read, or never will.
-    fn read_up_to(&self, id: &str) {
-        *self.position.lock() = Some(id.into());
-    }
-
     /// Takes an entry. Whatever it is, the next one comes after it.
-    fn entry(&self, entry: &Entry) {
+    fn entry(&self, log: &Arc<Log>, entry: &Entry) {
         self.seen.fetch_add(1, Ordering::Relaxed);
-        self.take(entry);
-        self.read_up_to(&entry.id);
+        self.take(log, entry);
+        log.read_up_to(&entry.id);
     }
 
-    fn take(&self, entry: &Entry) {
+    fn take(&self, log: &Arc<Log>, entry: &Entry) {
         let namespace = entry.text("nsp", &self.limits);
-        if namespace.is_some_and(|namespace| !self.namespaces.read().contains(namespace)) {
+        let of_namespace = namespace.map(|namespace| self.namespaces.read().get(namespace).cloned());
+        if matches!(of_namespace, Some(None)) {
             return;
         }
+        // What stands in the stream of another namespace has no place in that of its own.
+        let placed = of_namespace.flatten().is_some_and(|own| Arc::ptr_eq(&own, log));
         if entry.text("uid", &self.limits) == Some(self.id.as_str()) {
             let number = entry.text(NUMBER, &self.limits).and_then(|number| number.parse().ok());
-            if let (Some(namespace), Some(number)) = (namespace, number) {
+            if let (Some(namespace), Some(number), true) = (namespace, number, placed) {
                 self.inbox.placed(namespace, number, &entry.id);
             }
             return;
         }
         match entry.read(&self.limits) {
-            Ok(envelope) => self.inbox.received(envelope, Some(entry.id.as_str().into())),
+            Ok(envelope) => self.inbox.received(envelope, placed.then(|| entry.id.as_str().into())),
             Err(why) => self.inbox.foreign(&why),
         }
+    }
+}
+
+impl Log {
+    /// Everything up to here has been read, or never will.
+    fn read_up_to(&self, id: &str) {
+        *self.position.lock() = Some(id.into());
     }
 }
 

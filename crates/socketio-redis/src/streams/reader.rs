@@ -1,4 +1,4 @@
-//! Reads a stream from where it is, entry by entry, across reconnections. An entry is read once, whatever becomes of it.
+//! Reads one stream from where it is, entry by entry, across reconnections. An entry is read once, whatever becomes of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use socketio_adapter::recovery::Place;
 use tokio::time::{sleep, timeout};
 
 use super::entry;
-use super::{Hub, Stream};
+use super::{Hub, Log, Stream};
 use crate::address::Address;
 use crate::writer::{PAUSES, connect, late};
 
@@ -115,12 +115,14 @@ impl Cursor {
 }
 
 /// Reads until it is aborted.
-pub(super) async fn run(hub: Arc<Hub>, address: Address, stream: Stream) {
+pub(super) async fn run(hub: Arc<Hub>, log: Arc<Log>, address: Address, stream: Stream) {
     let mut cursor = Cursor::default();
     let mut pause = PAUSES.0;
+    // Down until this one is read, too. Said here, because whoever opens a namespace holds locks that hearing of it needs.
+    hub.changed();
     loop {
-        let Err(error) = session(&hub, &address, &stream, &mut cursor, &mut pause).await;
-        hub.reading(false);
+        let Err(error) = session(&hub, &log, &address, &stream, &mut cursor, &mut pause).await;
+        hub.reading(&log, false);
         tracing::debug!(%error, "the stream cannot be read");
         sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
         pause = (pause * 2).min(PAUSES.1);
@@ -129,35 +131,36 @@ pub(super) async fn run(hub: Arc<Hub>, address: Address, stream: Stream) {
 
 async fn session(
     hub: &Hub,
+    log: &Arc<Log>,
     address: &Address,
     stream: &Stream,
     cursor: &mut Cursor,
     pause: &mut Duration,
 ) -> RedisResult<std::convert::Infallible> {
     let (mut connection, _) = connect(address).await?;
-    let found = info(&mut connection, &stream.name).await?;
+    let found = info(&mut connection, &log.name).await?;
     let lost = cursor.resume(&found);
-    hub.read_up_to(cursor.after());
+    log.read_up_to(cursor.after());
     if lost > 0 {
         hub.inbox.lost(lost);
     }
-    hub.reading(true);
+    hub.reading(log, true);
     *pause = PAUSES.0;
     loop {
         let mut read = cmd("XREAD");
         read.arg("COUNT").arg(stream.count).arg("BLOCK").arg(BLOCK.as_millis() as u64);
-        read.arg("STREAMS").arg(&stream.name).arg(cursor.after());
+        read.arg("STREAMS").arg(&log.name).arg(cursor.after());
         let reply: Reply = within(BLOCK + GRACE, read.query_async(&mut connection)).await?;
         let entries = entry::read_entries(reply);
         // A reader that keeps up never gets so many, or all that are kept.
         let behind = entries.len() >= stream.count.min(stream.most);
         for entry in &entries {
             if cursor.took(&entry.id) {
-                hub.entry(entry);
+                hub.entry(log, entry);
             }
         }
         if behind || cursor.is_overtaken() {
-            let found = info(&mut connection, &stream.name).await?;
+            let found = info(&mut connection, &log.name).await?;
             let lost = cursor.trimmed(&found);
             if lost > 0 {
                 hub.inbox.lost(lost);

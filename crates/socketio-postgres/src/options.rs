@@ -35,6 +35,9 @@ pub struct PostgresOptions {
     pub connect_timeout: Duration,
     /// How long the database may take to answer before the connection counts as lost. Default: 10 s.
     pub answer_timeout: Duration,
+    /// How long after an outage nothing is written yet, so that the other servers listen again, too: what nobody listens to is lost.
+    /// Default: 750 ms.
+    pub regather: Duration,
 }
 
 impl Default for PostgresOptions {
@@ -49,6 +52,7 @@ impl Default for PostgresOptions {
             buffer_bytes: 16 << 20,
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(10),
+            regather: Duration::from_millis(750),
         }
     }
 }

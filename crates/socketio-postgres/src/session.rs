@@ -33,13 +33,13 @@ type Listening = Option<(ServerId, Arc<dyn Inbox>)>;
 
 /// Runs until the bus is closed or dropped.
 pub(crate) async fn run(shared: Arc<Shared>, listening: Listening) {
-    let mut pause = PAUSES.0;
+    let (mut pause, mut again) = (PAUSES.0, false);
     // Why it cannot be reached is said once for each outage: the address or the password may be mistyped.
     let mut said = false;
     let mut phase = shared.phase.subscribe();
     loop {
         let ended = tokio::select! {
-            ended = session(&shared, &listening) => ended,
+            ended = session(&shared, &listening, again) => ended,
             _ = phase.wait_for(|phase| *phase == Phase::Closed) => Ok(()),
         };
         let was_up = shared.status.send_replace(down(&shared)).health == Health::Up;
@@ -54,6 +54,7 @@ pub(crate) async fn run(shared: Arc<Shared>, listening: Listening) {
                 said = true;
             }
         }
+        again |= was_up;
         pause = if was_up { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
         tokio::select! {
             () = sleep(pause.mul_f64(rand::random_range(0.5..1.0))) => {}
@@ -86,8 +87,8 @@ impl Ended {
     }
 }
 
-/// From a connection to its end. `Ok` when the bus is closed.
-async fn session(shared: &Shared, listening: &Listening) -> Result<(), Ended> {
+/// From a connection to its end, `again` after an outage. `Ok` when the bus is closed.
+async fn session(shared: &Shared, listening: &Listening, again: bool) -> Result<(), Ended> {
     let (writer, connection) = connect(shared).await?;
     let _writing = Driver(tokio::spawn(async move {
         // Whoever waits for an answer hears of the error.
@@ -97,7 +98,7 @@ async fn session(shared: &Shared, listening: &Listening) -> Result<(), Ended> {
     let Some((me, inbox)) = listening else {
         shared.status.send_modify(|status| status.health = Health::Up);
         return tokio::select! {
-            ended = write(shared, &writer, None) => ended,
+            ended = write(shared, &writer, None, again) => ended,
             ended = tidy(shared, &writer, &writer) => ended,
         };
     };
@@ -105,7 +106,7 @@ async fn session(shared: &Shared, listening: &Listening) -> Result<(), Ended> {
     tokio::select! {
         ended = hear(shared, connection, &writer, me, &**inbox) => ended,
         ended = listen(shared, &listener, &**inbox) => ended,
-        ended = write(shared, &writer, Some(&**inbox)) => ended,
+        ended = write(shared, &writer, Some(&**inbox), again) => ended,
         ended = tidy(shared, &writer, &listener) => ended,
     }
 }
@@ -301,9 +302,15 @@ async fn listen(shared: &Shared, listener: &Client, inbox: &dyn Inbox) -> Result
 }
 
 /// Writes what waits. `Ok` when the bus is closed and all is written.
-async fn write(shared: &Shared, writer: &Client, inbox: Option<&dyn Inbox>) -> Result<(), Ended> {
+async fn write(shared: &Shared, writer: &Client, inbox: Option<&dyn Inbox>, again: bool) -> Result<(), Ended> {
     let notify = answer(shared, writer.prepare(NOTIFY)).await?;
     let mut phase = shared.phase.subscribe();
+    if again {
+        tokio::select! {
+            () = sleep(shared.options.regather) => {}
+            _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
+        }
+    }
     loop {
         let batch = tokio::select! {
             biased;

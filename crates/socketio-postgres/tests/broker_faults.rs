@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socketio_adapter::cluster::Emitter;
 use socketio_postgres::{PostgresBus, PostgresOptions, emitter};
-use socketio_testkit::broker_faults::{Fault, Faulty, Figures, PROMISE, survives};
+use socketio_testkit::broker_faults::{BUFFER, Fault, Faulty, Figures, PROMISE, survives};
 use socketio_testkit::contract::Broker;
 use socketio_testkit::{Postgres, Proxy, Upstream, within};
 use tokio::task::spawn_blocking;
@@ -40,10 +40,16 @@ impl Database {
 
     fn options() -> PostgresOptions {
         let mut options = PostgresOptions::default();
-        options.buffer_bytes = 256 << 10;
-        options.answer_timeout = Duration::from_secs(3);
+        options.buffer_bytes = BUFFER;
+        if !soak() {
+            options.answer_timeout = Duration::from_secs(3);
+        }
         options
     }
+}
+
+fn soak() -> bool {
+    std::env::var_os("SOCKETIO_SOAK").is_some()
 }
 
 impl Broker for Database {
@@ -93,8 +99,7 @@ impl Faulty for Database {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_survives_every_fault_of_the_database() {
-    let soak = std::env::var_os("SOCKETIO_SOAK").is_some();
-    let (faults, clients) = match soak {
+    let (faults, clients) = match soak() {
         true => (&[Fault::Kill, Fault::Restart, Fault::Pause, Fault::Partition][..], 1_000),
         false => (&[Fault::Partition][..], 100),
     };
@@ -102,8 +107,8 @@ async fn a_crowd_survives_every_fault_of_the_database() {
         within(BOUND, async {
             let mut database = Database::start(fault).await;
             let figures = survives(&mut database, fault, clients).await;
-            println!("{}\n{figures}", Figures::HEAD);
-            assert!(!soak || figures.resumed <= PROMISE, "{:?} until traffic went on", figures.resumed);
+            println!("\n{}\n{figures}", Figures::HEAD);
+            assert!(!soak() || figures.resumed <= PROMISE, "{:?} until traffic went on", figures.resumed);
         })
         .await;
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{Cmd, cmd};
 use socketio_adapter::cluster::{BoxFuture, BusError, Emitter, Envelope, Publisher, Target};
@@ -62,6 +63,12 @@ pub(crate) enum Wording {
 /// An emitter with the options of a bus.
 pub(crate) fn start(address: Address, options: LinkOptions, wording: Wording) -> Emitter {
     let spread = matches!(&wording, Wording::Stream(stream) if stream.is_spread());
+    let regather = match &wording {
+        Wording::Channels(_) => options.regather,
+        // A stream keeps what is written while nobody reads.
+        Wording::Stream(_) => Duration::ZERO,
+    };
+    let options = LinkOptions { regather, ..options };
     Emitter::new(RedisPublisher { writers: Writers::start(address, options, spread, Arc::new(|_| {})), wording })
 }
 

@@ -63,7 +63,7 @@ struct Item {
 }
 
 impl Writer {
-    /// Connects in the background. To be called on a runtime.
+    /// Connects in the background, and waits [`regather`](LinkOptions::regather) after an outage. To be called on a runtime.
     pub(crate) fn start(address: Address, options: LinkOptions, on_lost: OnLost) -> Self {
         let shared = Arc::new(Shared {
             options,
@@ -192,7 +192,7 @@ pub(crate) async fn connect(address: &Address) -> RedisResult<(MultiplexedConnec
 }
 
 async fn run(shared: Arc<Shared>, address: Address) {
-    let mut pause = PAUSES.0;
+    let (mut pause, mut again) = (PAUSES.0, false);
     let mut complaint = Complaint::default();
     while !shared.is_closing() {
         let closed = async {
@@ -209,6 +209,14 @@ async fn run(shared: Arc<Shared>, address: Address) {
             Ok((connection, broken)) => {
                 pause = PAUSES.0;
                 complaint.over();
+                if again {
+                    tokio::select! {
+                        () = sleep(shared.options.regather) => {}
+                        () = broken.notified() => continue,
+                        () = &mut closed => break,
+                    }
+                }
+                again = true;
                 if let Err(error) = serve(&shared, connection, &broken).await {
                     tracing::debug!(%error, "the connection to Redis has to be made again");
                 }

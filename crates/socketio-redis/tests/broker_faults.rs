@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 use socketio::Bus;
 use socketio_adapter::cluster::Emitter;
 use socketio_redis::{RedisBus, RedisStreamsBus, SubscriptionMode, emitter, streams_emitter};
-use socketio_testkit::broker_faults::{Fault, Faulty, Figures, PROMISE, survives};
+use socketio_testkit::broker_faults::{BUFFER, Fault, Faulty, Figures, PROMISE, survives};
 use socketio_testkit::contract::Broker;
 use socketio_testkit::{Proxy, Upstream, within};
 
 const BOUND: Duration = Duration::from_secs(280);
-const BUFFER: usize = 256 << 10;
 
 /// A redis-server that keeps what it acknowledges, on an address of its own, and a proxy in front of it.
 struct Redis<B> {
@@ -261,7 +260,7 @@ async fn check<B: Bus>(name: &'static str, bus: fn(&str) -> B, emitter: fn(&str)
         within(BOUND, async {
             let mut redis = Redis::start(name, keeps, bus, emitter, fault).await;
             let figures = survives(&mut redis, fault, clients).await;
-            println!("{}\n{figures}", Figures::HEAD);
+            println!("\n{}\n{figures}", Figures::HEAD);
             assert!(!soak || figures.resumed <= PROMISE, "{:?} until traffic went on", figures.resumed);
         })
         .await;

@@ -297,7 +297,9 @@ impl Bus for RedisStreamsBus {
         let address = self.address.clone();
         let keyed = address.of_key(&stream.name);
         let spread = stream.is_spread();
-        let writers = Writers::start(keyed, self.link.clone(), spread, Arc::new(move |lost| inbox.lost(lost)));
+        // A stream keeps what is written while nobody reads.
+        let at_once = LinkOptions { regather: Duration::ZERO, ..self.link.clone() };
+        let writers = Writers::start(keyed, at_once, spread, Arc::new(move |lost| inbox.lost(lost)));
         let (readers, published) = (Mutex::default(), AtomicU64::new(0));
         let running = Running { link, writers, address, hub, readers, stream, words, published };
         if running.stream.streams == 1 {

@@ -288,7 +288,7 @@ pub mod clauses {
         let data = nodes.socket(&b);
         data.data().insert("bytes", Bytes::from_static(b"\x05")).expect("bytes");
         assert!(eventually(PATIENCE, || nodes.socket(&c).data().get::<u8>("server") == Some(2)).await);
-        let found = nodes.io(0).fetch_sockets().await;
+        let found = nodes.io(0).broadcast().timeout(PATIENCE).fetch_sockets().await;
         let mut ids: Vec<_> = found.iter().map(|socket| socket.id().to_string()).collect();
         let mut want = vec![a.id(), b.id(), c.id()];
         ids.sort();
@@ -306,7 +306,7 @@ pub mod clauses {
         assert_eq!(remote.data().get("server").and_then(|server| server.as_i64()), Some(1));
         let bytes = remote.data().get("bytes").and_then(|bytes| bytes.as_bytes().cloned());
         assert_eq!(bytes, Some(Bytes::from_static(b"\x05")));
-        let found = nodes.io(0).in_("room").except(b.id()).fetch().await;
+        let found = nodes.io(0).in_("room").except(b.id()).timeout(PATIENCE).fetch().await;
         assert_eq!((found.missing, found.sockets.len(), found.sockets[0].id().to_string()), (0, 1, c.id()));
         assert_eq!(nodes.io(2).local().fetch_sockets().await.len(), 1);
     }
@@ -315,7 +315,9 @@ pub mod clauses {
     pub async fn a_socket_of_another_server_can_be_used(broker: impl Broker) {
         let nodes = Nodes::on(&broker).await;
         let [a, b, c] = nodes.clients().await;
-        let remote = nodes.io(0).in_(c.id()).fetch_sockets().await.pop().expect("it is there");
+        let mut found = nodes.io(0).in_(c.id()).timeout(PATIENCE).fetch().await;
+        assert_eq!((found.sockets.len(), found.missing), (1, 0));
+        let remote = found.sockets.remove(0);
         assert!(remote.emit("hi", 1).is_ok());
         assert_eq!(c.next("hi").await.args::<u8>(), 1);
         let question = remote.emit_with_ack::<String>("who", ());
@@ -467,7 +469,7 @@ pub mod clauses {
         }
         nodes.io(0).emit("hi", 1);
         assert_eq!(nodes.heard(0, [&a, &b, &c]).await, ["hi:1", "hi:1", "hi:1"]);
-        assert_eq!(nodes.io(1).broadcast().fetch().await.sockets.len(), 3);
+        assert_eq!(nodes.io(1).broadcast().timeout(PATIENCE).fetch().await.sockets.len(), 3);
     }
 
     /// Many questions at once are answered, each with its own answers.
@@ -480,9 +482,10 @@ pub mod clauses {
             let nodes = Arc::clone(&nodes);
             asking.spawn(async move {
                 let io = nodes.io(n % 3);
-                let found = io.broadcast().fetch().await;
+                let found = io.broadcast().timeout(PATIENCE).fetch().await;
                 assert_eq!((found.sockets.len(), found.missing), (3, 0));
-                let answers = io.server_side_emit_with_ack::<usize>("number", ()).await.expect("it was sent");
+                let answers = io.of("/").server_side_emit_with_ack_within::<usize>(PATIENCE, "number", ()).await;
+                let answers = answers.expect("it was sent");
                 let mut want: Vec<_> = (0..3).filter(|no| *no != n % 3).collect();
                 let mut got = answers.answers;
                 got.sort_unstable();

@@ -28,7 +28,7 @@ impl Ticks {
 
     /// Whether the message is the next event for this connection, byte for byte.
     fn take(&mut self, index: usize, message: &[u8]) -> bool {
-        let next = &mut self.next[index];
+        let Some(next) = self.next.get_mut(index) else { return false };
         if self.messages.get(*next as usize).is_none_or(|want| want != message) {
             return false;
         }
@@ -53,7 +53,8 @@ fn unexpected(event: &Event<'_>) -> Box<dyn std::error::Error> {
 /// `count` events in one go to everybody, again as soon as everybody has them all. An operation is one delivery.
 pub fn cast(options: &Options, world: &mut World, meter: &mut Meter) -> Result<Map<String, Value>> {
     let connections = sessions::websockets(world, options.connections)?;
-    rounds(options, world, meter, &connections, None)
+    let ask = format!("42[\"cast\",{},{}]", options.count, options.size);
+    rounds(options, world, meter, &connections, None, &ask)
 }
 
 /// `count` events in one go, asked for by the only connection of one server, to all connections of another, again as soon as
@@ -64,19 +65,33 @@ pub fn across(options: &Options, world: &mut World, meter: &mut Meter) -> Result
     let asker = connections[0];
     world.port = second;
     connections.extend(sessions::websockets(world, options.connections)?);
+    let ask = format!("42[\"cast\",{},{}]", options.count, options.size);
     // The asker is a receiver too, of what never leaves its server: it is waited for and not counted.
-    rounds(options, world, meter, &connections, Some(asker))
+    rounds(options, world, meter, &connections, Some(asker), &ask)
 }
 
-/// Rounds of events to everybody, asked for by the first connection. What reaches `uncounted` is waited for only.
+/// `count` events in one go from the only connection of one server to a room that it is in alone, while another server has
+/// connections in another room. An operation is one such event: what it costs the other server, it costs for nothing.
+pub fn elsewhere(options: &Options, world: &mut World, meter: &mut Meter) -> Result<Map<String, Value>> {
+    let (second, _) = options.second.ok_or("two servers are needed, --second says where the other one is")?;
+    let here = sessions::websockets(world, 1)?;
+    join(world, &here, |_| vec!["here".to_owned()])?;
+    world.port = second;
+    let there = sessions::websockets(world, options.connections)?;
+    join(world, &there, |_| vec!["there".to_owned()])?;
+    let ask = format!("42[\"say\",\"here\",{},{}]", options.count, options.size);
+    rounds(options, world, meter, &here, None, &ask)
+}
+
+/// Rounds of events to all of these, asked for by the first. What reaches `uncounted` is waited for only.
 fn rounds(
     options: &Options,
     world: &mut World,
     meter: &mut Meter,
     connections: &[usize],
     uncounted: Option<usize>,
+    ask: &str,
 ) -> Result<Map<String, Value>> {
-    let ask = format!("42[\"cast\",{},{}]", options.count, options.size);
     let mut ticks = Ticks::new(options, connections);
     let mut missing = 0;
     let mut began = Instant::now();

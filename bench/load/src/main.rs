@@ -56,7 +56,7 @@ pub struct Options {
 
 const USAGE: &str = "load SCENARIO --port N --pid N [--second PORT,PID] [--broker PID] [--connections N] [--window N] [--size N] [--count N] [--rooms N] [--namespaces N] \
                      [--rate N] [--warmup S] [--seconds S] [--sleep] [--tls]\n\
-                     scenarios: echo obj bin open polling cast across rooms churn slow connect upgrade \
+                     scenarios: echo obj bin open polling cast across elsewhere rooms churn slow connect upgrade \
                      idle-websocket idle-polling idle-http pings";
 
 fn main() {
@@ -78,6 +78,7 @@ fn run(options: &Options) -> Result<Value> {
         "open" => echo::open_loop(options, &mut world, &mut meter)?,
         "polling" => echo::polling(options, &mut world, &mut meter)?,
         "across" => fan::across(options, &mut world, &mut meter)?,
+        "elsewhere" => fan::elsewhere(options, &mut world, &mut meter)?,
         "cast" => fan::cast(options, &mut world, &mut meter)?,
         "rooms" => fan::rooms(options, &mut world, &mut meter)?,
         "churn" => fan::churn(options, &mut world, &mut meter)?,

@@ -158,10 +158,13 @@ fn words(peer: &str) -> Result<Vec<PathBuf>> {
     })
 }
 
-/// Brings the packages of the peers that are not Rust, once.
+/// Brings the packages of the peers that are not Rust, once for each version of their list.
 pub fn install(peer: &str) -> Result<()> {
     let folder = root().join("peers").join(peer);
-    if !folder.join("package.json").exists() || folder.join("node_modules").exists() {
+    let changed = |file: &str| std::fs::metadata(folder.join(file)).and_then(|file| file.modified()).ok();
+    // Npm writes the second when it has installed what the first says.
+    let (list, installed) = (changed("package-lock.json"), changed("node_modules/.package-lock.json"));
+    if list.is_none() || installed >= list {
         return Ok(());
     }
     let status = Command::new("npm")

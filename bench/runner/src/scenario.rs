@@ -27,6 +27,8 @@ pub const ALL: &[&str] = &[
     "cluster-1",
     "cluster-sharded-50",
     "cluster-streams-50",
+    "elsewhere-50",
+    "elsewhere-sharded-50",
     "connect",
     "upgrade",
     "idle@1000",
@@ -148,6 +150,8 @@ pub enum Kind {
     Rooms,
     /// A broadcast on one server to clients of another.
     Cluster(&'static str),
+    /// Events to a room of one server that another server has nobody in.
+    Elsewhere(&'static str),
     Churn,
     Slow,
     Open,
@@ -199,6 +203,8 @@ impl Scenario {
             "cluster" => (Kind::Cluster("classic"), one(second, 16)?, 1, one(first, 1)?, 50),
             "cluster-sharded" => (Kind::Cluster("sharded"), one(second, 16)?, 1, one(first, 1)?, 50),
             "cluster-streams" => (Kind::Cluster("streams"), one(second, 16)?, 1, one(first, 1)?, 50),
+            "elsewhere" => (Kind::Elsewhere("classic"), one(second, 16)?, 1, one(first, 1)?, 50),
+            "elsewhere-sharded" => (Kind::Elsewhere("sharded"), one(second, 16)?, 1, one(first, 1)?, 50),
             "namespaces" => (Kind::Namespaces, 16, 1, 1, 50),
             "pings" => (Kind::Pings, 0, 1, 1, 5000),
             "churn" => (Kind::Churn, 16, 1, one(first, 1)?, 1000),
@@ -234,6 +240,7 @@ impl Scenario {
             Kind::Polling => "polling",
             Kind::Broadcast => "cast",
             Kind::Cluster(_) => "across",
+            Kind::Elsewhere(_) => "elsewhere",
             Kind::Rooms => "rooms",
             Kind::Churn => "churn",
             Kind::Slow => "slow",
@@ -274,6 +281,9 @@ impl Scenario {
             Kind::Broadcast => format!("{count} at a time of {size} bytes to {connections}; per delivery"),
             Kind::Cluster(adapter) => format!(
                 "{count} at a time of {size} bytes from one server over Redis ({adapter}) to {connections} clients of another; per delivery, both servers together"
+            ),
+            Kind::Elsewhere(adapter) => format!(
+                "{count} at a time of {size} bytes on Redis ({adapter}) to a room of one server; per event, both servers together, of which the other has nobody in the room"
             ),
             Kind::Rooms if *rooms > 0 => {
                 format!("{rooms} rooms of 10, {connections} connections, {window} rooms busy; per delivery")
@@ -328,7 +338,7 @@ impl Scenario {
     /// The protocol between two servers, where two are needed.
     pub fn adapter(&self) -> Option<&'static str> {
         match self.kind {
-            Kind::Cluster(adapter) => Some(adapter),
+            Kind::Cluster(adapter) | Kind::Elsewhere(adapter) => Some(adapter),
             _ => None,
         }
     }
@@ -347,7 +357,7 @@ impl Scenario {
         if self.tls && !peer::has_tls(peer::split(peer).0) {
             return false;
         }
-        if let Kind::Cluster(adapter) = self.kind {
+        if let Some(adapter) = self.adapter() {
             return peer::has_adapter(peer, adapter);
         }
         !peer.starts_with("raw-")
@@ -440,6 +450,7 @@ mod tests {
         check("idle-tls@5000", (Kind::Idle, 0, 1, 1, 5000));
         check("connect-tls-20", (Kind::Connect, 0, 20, 1, 0));
         check("cluster-streams-50@10", (Kind::Cluster("streams"), 16, 1, 50, 10));
+        check("elsewhere-sharded-50", (Kind::Elsewhere("sharded"), 16, 1, 50, 50));
         check("rooms-2x10000@1000", (Kind::Rooms, 16, 10, 2, 1000));
         check("namespaces-8", (Kind::Namespaces, 16, 1, 1, 50));
         for wrong in ["", "echo-", "echo-16x8@", "echoes", "echo-16x8@1m", "idle@20000", "namespaces-33", "-tls"] {

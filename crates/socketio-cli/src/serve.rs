@@ -35,6 +35,8 @@ pub(crate) fn run(settings: Settings) -> Result<(), Problem> {
         .with_writer(io::stderr)
         // Files and other programs read no colours.
         .with_ansi(io::stderr().is_terminal())
+        // That nobody reads the log any more is no reason to panic, which saying it there would be.
+        .log_internal_errors(false)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

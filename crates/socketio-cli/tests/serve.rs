@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -30,6 +30,22 @@ impl Server {
         server.address = listening["address"].as_str().unwrap().to_owned();
         assert_eq!(listening["url"], format!("http://{}", server.address));
         server
+    }
+
+    /// Starts this program with further arguments, on a free port; and what it logs.
+    fn with_log(mut program: Command, args: &[&str]) -> (Self, BufReader<ChildStderr>) {
+        let mut child = program
+            .args(["serve", "--listen", "127.0.0.1:0", "--json"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let mut server = Self { child, lines, address: String::new() };
+        server.address = server.line()["address"].as_str().unwrap().to_owned();
+        (server, log)
     }
 
     /// The next event that the program tells.
@@ -242,21 +258,12 @@ fn plain_requests_are_redirected_to_tls() {
 #[cfg(unix)]
 #[test]
 fn not_even_the_most_talkative_log_has_a_whole_session_id() {
-    let mut child = sio()
-        .args(["serve", "--listen", "127.0.0.1:0", "--json", "--log", "trace"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stderr = child.stderr.take().unwrap();
+    let (mut server, mut stderr) = Server::with_log(sio(), &["--log", "trace"]);
     let log = std::thread::spawn(move || {
         let mut log = String::new();
         stderr.read_to_string(&mut log).unwrap();
         log
     });
-    let lines = BufReader::new(child.stdout.take().unwrap());
-    let mut server = Server { child, lines, address: String::new() };
-    server.address = server.line()["address"].as_str().unwrap().to_owned();
     let (_, open) =
         server.ask("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");
     let sid = open.split('"').nth(3).unwrap().to_owned();
@@ -282,17 +289,8 @@ fn not_even_the_most_talkative_log_has_a_whole_session_id() {
 #[test]
 fn a_broker_that_was_never_there_is_told_of_and_clients_are_served() {
     for adapter in ["redis://127.0.0.1:1/", "redis-streams://127.0.0.1:1/", "postgres://127.0.0.1:1/"] {
-        let mut child = sio()
-            .args(["serve", "--listen", "127.0.0.1:0", "--json", "--adapter", adapter])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        let mut server = Server { child, lines, address: String::new() };
-        server.address = server.line()["address"].as_str().unwrap().to_owned();
-        let told = log.find_map(|line| line.ok().filter(|line| line.contains("it is tried again"))).unwrap();
+        let (server, log) = Server::with_log(sio(), &["--adapter", adapter]);
+        let told = log.lines().find_map(|line| line.ok().filter(|line| line.contains("it is tried again"))).unwrap();
         assert!(told.contains("WARN") && told.contains("refused") && !told.contains('\u{1b}'), "{told}");
         let (head, _) =
             server.ask("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");
@@ -304,16 +302,8 @@ fn a_broker_that_was_never_there_is_told_of_and_clients_are_served() {
 #[test]
 fn r26_a_process_without_file_descriptors_serves_who_is_there_and_goes_on_afterwards() {
     // The shell lowers its own limit and becomes the program.
-    let mut child = sio_by(&["sh", "-c", "ulimit -n 40; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_sio")])
-        .args(["serve", "--listen", "127.0.0.1:0", "--json", "--max-connections", "100"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-    let lines = BufReader::new(child.stdout.take().unwrap());
-    let mut server = Server { child, lines, address: String::new() };
-    server.address = server.line()["address"].as_str().unwrap().to_owned();
+    let limited = sio_by(&["sh", "-c", "ulimit -n 40; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_sio")]);
+    let (server, log) = Server::with_log(limited, &["--max-connections", "100"]);
     let mut good = BufReader::new(TcpStream::connect(&server.address).unwrap());
     good.get_ref().set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut shakes_hands = || {
@@ -333,7 +323,8 @@ fn r26_a_process_without_file_descriptors_serves_who_is_there_and_goes_on_afterw
     assert!(shakes_hands());
     // The system takes them for the program, which cannot.
     let crowd: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
-    assert!(log.any(|line| line.unwrap().contains("cannot accept connections")));
+    // From then on nobody reads what it logs, and that costs nobody anything either.
+    assert!(log.lines().any(|line| line.unwrap().contains("cannot accept connections")));
     assert!(shakes_hands());
     drop(crowd);
     let (head, _) = server.ask("GET / HTTP/1.1\nHost: ADDRESS\nConnection: close\n\n");

@@ -333,6 +333,13 @@ impl Shared {
         }
     }
 
+    /// Waits for [`Link::close`]. To be dropped before anybody else waits for a connection to break: it would hear of it instead.
+    async fn closed(&self) {
+        while !self.is_closing() {
+            self.broken.notified().await;
+        }
+    }
+
     /// The connection is gone: what concerned it goes too, what is to be published stays.
     fn down(&self) {
         self.generation.store(0, Ordering::Release);
@@ -363,15 +370,9 @@ async fn run(shared: Arc<Shared>, address: Address) {
     let mut again = false;
     let mut complaint = Complaint::default();
     while !shared.is_closing() {
-        let closed = async {
-            while !shared.is_closing() {
-                shared.broken.notified().await;
-            }
-        };
-        tokio::pin!(closed);
         let connected = tokio::select! {
             connected = dial(&shared, &address) => connected,
-            () = &mut closed => break,
+            () = shared.closed() => break,
         };
         let connected = match connected {
             Ok(connection) => gather(&shared, connection, again).await,
@@ -390,7 +391,7 @@ async fn run(shared: Arc<Shared>, address: Address) {
                 let jitter = rand::random_range(0.5..1.0);
                 tokio::select! {
                     () = sleep(pause.mul_f64(jitter)) => {}
-                    () = closed => {}
+                    () = shared.closed() => {}
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

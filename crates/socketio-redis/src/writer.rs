@@ -130,6 +130,13 @@ impl Shared {
         self.closed.notify_one();
     }
 
+    /// Waits for [`close`](Self::close).
+    async fn closed(&self) {
+        while !self.is_closing() {
+            self.closed.notified().await;
+        }
+    }
+
     fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
@@ -195,15 +202,9 @@ async fn run(shared: Arc<Shared>, address: Address) {
     let (mut pause, mut again) = (PAUSES.0, false);
     let mut complaint = Complaint::default();
     while !shared.is_closing() {
-        let closed = async {
-            while !shared.is_closing() {
-                shared.closed.notified().await;
-            }
-        };
-        tokio::pin!(closed);
         let connected = tokio::select! {
             connected = connect(&address) => connected,
-            () = &mut closed => break,
+            () = shared.closed() => break,
         };
         match connected {
             Ok((connection, broken)) => {
@@ -213,7 +214,7 @@ async fn run(shared: Arc<Shared>, address: Address) {
                     tokio::select! {
                         () = sleep(shared.options.regather) => {}
                         () = broken.notified() => continue,
-                        () = &mut closed => break,
+                        () = shared.closed() => break,
                     }
                 }
                 again = true;
@@ -225,7 +226,7 @@ async fn run(shared: Arc<Shared>, address: Address) {
                 complaint.about(&error);
                 tokio::select! {
                     () = sleep(pause.mul_f64(rand::random_range(0.5..1.0))) => {}
-                    () = closed => {}
+                    () = shared.closed() => {}
                 }
                 pause = (pause * 2).min(PAUSES.1);
             }

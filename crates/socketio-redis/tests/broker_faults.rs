@@ -3,7 +3,9 @@
 //! Every run cuts a smaller crowd off; with `SOCKETIO_SOAK` set it is every fault, and the partition of a network namespace
 //! where that can be made. `cargo xtask soak broker-faults` does so and prints the table.
 
-use std::io::{BufRead, BufReader};
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod support;
+
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -94,24 +96,11 @@ fn spawn(address: SocketAddrV4, dir: &PathBuf, network: Option<&Network>) -> Opt
         }
         None => Command::new("redis-server"),
     };
-    let mut child = command
+    command
         .args(["--port", &address.port().to_string(), "--bind", &address.ip().to_string(), "--save", ""])
         .args(["--appendonly", "yes", "--protected-mode", "no", "--daemonize", "no", "--dir"])
-        .arg(dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("redis-server is installed (cargo xtask installs it)");
-    let mut lines = BufReader::new(child.stdout.take().expect("it was asked for")).lines();
-    if !lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections")) {
-        drop(child.kill());
-        drop(child.wait());
-        return None;
-    }
-    // It must not block on a full pipe.
-    std::thread::spawn(move || lines.for_each(drop));
-    Some(child)
+        .arg(dir);
+    support::started(&mut command, "Ready to accept connections")
 }
 
 impl<B> Drop for Redis<B> {

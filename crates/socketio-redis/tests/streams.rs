@@ -1,10 +1,12 @@
 //! The bus over a Redis stream against a real Redis that keeps what it acknowledges: outages, hostile entries, sessions,
 //! emitters.
 
-use std::io::{BufRead, BufReader};
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod support;
+
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,24 +46,12 @@ impl Redis {
     }
 
     fn spawn(port: u16, dir: &PathBuf) -> Option<Child> {
-        let mut child = Command::new("redis-server")
+        let mut command = Command::new("redis-server");
+        command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"])
             .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
-            .arg(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed (cargo xtask installs it)");
-        let mut lines = BufReader::new(child.stdout.take().expect("it was asked for")).lines();
-        if !lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections")) {
-            let _ = child.kill();
-            let _ = child.wait();
-            return None;
-        }
-        // It must not block on a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Some(child)
+            .arg(dir);
+        support::started(&mut command, "Ready to accept connections")
     }
 
     fn url(&self) -> String {

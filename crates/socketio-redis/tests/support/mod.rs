@@ -71,22 +71,7 @@ impl Redis {
     }
 
     fn run(mut command: Command, port: u16, bus: u16, ready: &str) -> Option<Self> {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed (cargo xtask installs it)");
-        let mut lines = BufReader::new(child.stdout.take().expect("it was asked for")).lines();
-        let is_ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains(ready));
-        if !is_ready {
-            let _ = child.kill();
-            let _ = child.wait();
-            return None;
-        }
-        // It must not block on a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Some(Self { child, port, bus })
+        Some(Self { child: started(&mut command, ready)?, port, bus })
     }
 
     pub(crate) fn url(&self) -> String {
@@ -122,6 +107,25 @@ impl Drop for Redis {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Starts a program that says when it is ready; none when it ends before.
+pub(crate) fn started(command: &mut Command, ready: &str) -> Option<Child> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed (cargo xtask installs it)");
+    let mut lines = BufReader::new(child.stdout.take().expect("it was asked for")).lines();
+    if !lines.by_ref().map_while(Result::ok).any(|line| line.contains(ready)) {
+        let _ = child.kill();
+        let _ = child.wait();
+        return None;
+    }
+    // It must not block on a full pipe.
+    std::thread::spawn(move || lines.for_each(drop));
+    Some(child)
 }
 
 /// A broker of the contract with python-socketio's protocol.

@@ -1,6 +1,7 @@
 //! 1,000 clients on two servers while their database is killed, restarted, stopped, or cut off without a word.
 //!
-//! Every run cuts a smaller crowd off; with `SOCKETIO_SOAK` set it is everything, which `cargo xtask soak broker-faults` does.
+//! Every run cuts a smaller crowd off; with `SOCKETIO_SOAK` set it is every fault, and the partition of a network namespace
+//! where that can be made. `cargo xtask soak broker-faults` does so and prints the table.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use socketio_adapter::cluster::Emitter;
 use socketio_postgres::{PostgresBus, PostgresOptions, emitter};
 use socketio_testkit::broker_faults::{BUFFER, Fault, Faulty, Figures, PROMISE, survives};
 use socketio_testkit::contract::Broker;
-use socketio_testkit::{Postgres, Proxy, Upstream, within};
+use socketio_testkit::{Network, Postgres, Proxy, Upstream, within};
 use tokio::task::spawn_blocking;
 
 const BOUND: Duration = Duration::from_secs(280);
@@ -20,7 +21,11 @@ struct Database {
 
 impl Database {
     async fn start(fault: Fault) -> Self {
-        let postgres = spawn_blocking(Postgres::start).await.expect("it ran").expect("the database starts");
+        let postgres = spawn_blocking(move || match fault {
+            Fault::Namespace => Postgres::start_in(Network::new()?),
+            _ => Postgres::start(),
+        });
+        let postgres = postgres.await.expect("it ran").expect("the database starts");
         let proxy = match fault {
             Fault::Partition => {
                 let upstream = Upstream::Unix(postgres.dir().join(".s.PGSQL.5432"));
@@ -83,7 +88,8 @@ impl Faulty for Database {
                 self.postgres.resume().expect("it starts");
             }
             Fault::Pause => self.postgres.signal("STOP").expect("stopped"),
-            Fault::Partition | Fault::Namespace => self.proxy.as_ref().expect("a proxy").partition(),
+            Fault::Partition => self.proxy.as_ref().expect("a proxy").partition(),
+            Fault::Namespace => self.postgres.network().expect("a namespace").cut().expect("cut"),
         });
     }
 
@@ -92,18 +98,25 @@ impl Faulty for Database {
             Fault::Kill => self.postgres.resume().expect("it starts"),
             Fault::Restart => {}
             Fault::Pause => self.postgres.signal("CONT").expect("goes on"),
-            Fault::Partition | Fault::Namespace => self.proxy.as_ref().expect("a proxy").heal(),
+            Fault::Partition => self.proxy.as_ref().expect("a proxy").heal(),
+            Fault::Namespace => self.postgres.network().expect("a namespace").mend().expect("mended"),
         });
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_survives_every_fault_of_the_database() {
-    let (faults, clients) = match soak() {
-        true => (&[Fault::Kill, Fault::Restart, Fault::Pause, Fault::Partition][..], 1_000),
-        false => (&[Fault::Partition][..], 100),
+    let (mut faults, clients) = match soak() {
+        true => (vec![Fault::Kill, Fault::Restart, Fault::Pause, Fault::Partition], 1_000),
+        false => (vec![Fault::Partition], 100),
     };
-    for fault in faults.iter().copied() {
+    if soak() {
+        match Network::new() {
+            Ok(_) => faults.push(Fault::Namespace),
+            Err(why) => println!("{why}"),
+        }
+    }
+    for fault in faults {
         within(BOUND, async {
             let mut database = Database::start(fault).await;
             let figures = survives(&mut database, fault, clients).await;

@@ -8,8 +8,7 @@ mod support;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use socketio::Bus;
@@ -17,7 +16,7 @@ use socketio_adapter::cluster::Emitter;
 use socketio_redis::{RedisBus, RedisStreamsBus, SubscriptionMode, emitter, streams_emitter};
 use socketio_testkit::broker_faults::{BUFFER, Fault, Faulty, Figures, PROMISE, survives};
 use socketio_testkit::contract::Broker;
-use socketio_testkit::{Proxy, Upstream, within};
+use socketio_testkit::{Network, Proxy, Upstream, within};
 
 const BOUND: Duration = Duration::from_secs(280);
 
@@ -43,7 +42,7 @@ impl<B> Redis<B> {
         fault: Fault,
     ) -> Self {
         let network = (fault == Fault::Namespace).then(|| Network::new().expect("a network namespace can be made"));
-        let ip = network.as_ref().map_or(Ipv4Addr::LOCALHOST, |network| network.ip);
+        let ip = network.as_ref().map_or(Ipv4Addr::LOCALHOST, |network| network.ip());
         for _ in 0..20 {
             // Somebody else may take the port in between: then another one is tried.
             let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
@@ -89,11 +88,7 @@ impl<B> Redis<B> {
 
 fn spawn(address: SocketAddrV4, dir: &PathBuf, network: Option<&Network>) -> Option<Child> {
     let mut command = match network {
-        Some(network) => {
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", &network.name, "redis-server"]);
-            command
-        }
+        Some(network) => network.command("redis-server"),
         None => Command::new("redis-server"),
     };
     command
@@ -146,7 +141,7 @@ impl<B: Bus> Faulty for Redis<B> {
             }
             Fault::Pause => self.signal("STOP"),
             Fault::Partition => self.proxy.as_ref().expect("a proxy").partition(),
-            Fault::Namespace => self.network.as_ref().expect("a namespace").cut(),
+            Fault::Namespace => self.network.as_ref().expect("a namespace").cut().expect("cut"),
         }
     }
 
@@ -156,57 +151,9 @@ impl<B: Bus> Faulty for Redis<B> {
             Fault::Restart => {}
             Fault::Pause => self.signal("CONT"),
             Fault::Partition => self.proxy.as_ref().expect("a proxy").heal(),
-            Fault::Namespace => self.network.as_ref().expect("a namespace").mend(),
+            Fault::Namespace => self.network.as_ref().expect("a namespace").mend().expect("mended"),
         }
     }
-}
-
-/// A network namespace with a cable to it. Gone when dropped.
-struct Network {
-    name: String,
-    host: Ipv4Addr,
-    ip: Ipv4Addr,
-}
-
-impl Network {
-    fn new() -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let id = std::process::id().wrapping_mul(8).wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed) % 8);
-        let (name, cable) = (format!("sio-{id}"), format!("sio{}", id % 100_000));
-        let [third, fourth] = [(id >> 6) as u8, ((id & 63) << 2) as u8];
-        let (host, ip) = (Ipv4Addr::new(10, 199, third, fourth + 1), Ipv4Addr::new(10, 199, third, fourth + 2));
-        let network = Self { name: name.clone(), host, ip };
-        let inside = format!("{cable}i");
-        let done = [
-            format!("netns add {name}"),
-            format!("link add {cable} type veth peer name {inside} netns {name}"),
-            format!("addr add {host}/30 dev {cable}"),
-            format!("link set {cable} up"),
-            format!("-n {name} addr add {ip}/30 dev {inside}"),
-            format!("-n {name} link set {inside} up"),
-        ];
-        done.iter().all(|line| ip_tool(line)).then_some(network)
-    }
-
-    /// What is sent from there vanishes.
-    fn cut(&self) {
-        assert!(ip_tool(&format!("-n {} route add blackhole {}/32", self.name, self.host)), "a route can be added");
-    }
-
-    fn mend(&self) {
-        assert!(ip_tool(&format!("-n {} route del blackhole {}/32", self.name, self.host)), "a route can be removed");
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        ip_tool(&format!("netns del {}", self.name));
-    }
-}
-
-fn ip_tool(line: &str) -> bool {
-    let quiet = Command::new("ip").args(line.split(' ')).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    quiet.is_ok_and(|status| status.success())
 }
 
 fn classic(url: &str) -> RedisBus {
@@ -241,8 +188,8 @@ async fn check<B: Bus>(name: &'static str, bus: fn(&str) -> B, emitter: fn(&str)
     };
     if soak {
         match Network::new() {
-            Some(_) => faults.push(Fault::Namespace),
-            None => println!("network namespaces cannot be made here"),
+            Ok(_) => faults.push(Fault::Namespace),
+            Err(why) => println!("{why}"),
         }
     }
     for fault in faults {

@@ -8,7 +8,7 @@
 //! * [`broker_faults`] is what a crowd sees when the broker between its servers is hurt, [`Proxy`] a network that falls silent.
 //! * [`cluster_world`] is a simulated cluster against a model.
 //! * [`contract`] is what every adapter has to do, as tests for any broker.
-//! * [`Postgres`] is a database of its own for a test.
+//! * [`Postgres`] is a database of its own for a test, [`Network`] another machine, on a cable that can be cut.
 //! * [`Child`] runs such a program and ends it, also when the test panics.
 //!
 //! The client builds on the WebSocket and payload codecs of `engineio-proto`, which have vectors and fuzzers of their own.
@@ -23,6 +23,7 @@ mod endpoint;
 #[cfg(doctest)]
 mod guide;
 mod http;
+mod network;
 mod packet;
 mod postgres;
 pub mod promises;
@@ -35,6 +36,7 @@ pub use child::Child;
 pub use client::{Empty, Open, RawClient};
 pub use endpoint::Endpoint;
 pub use http::{Answer, Http};
+pub use network::Network;
 pub use packet::{Kind, Packet, event};
 pub use postgres::{DatabaseTls, Postgres};
 pub use proxy::{Proxy, Upstream};

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::unexpected;
+use crate::{Network, unexpected};
 
 /// How long it may take to start or to stop, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,6 +23,8 @@ pub struct Postgres {
     server: Option<Child>,
     /// Where it listens to TLS, beside its socket.
     tls: Option<u16>,
+    /// Where it runs, and listens beside its socket.
+    network: Option<Network>,
 }
 
 /// How a database listens to TLS, in PEM.
@@ -44,12 +46,25 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is not installed, or does not start.
     pub fn start() -> io::Result<Self> {
+        Self::start_on(None)
+    }
+
+    /// Makes a database and starts its server on another machine, so to say: it listens to the address of that network too,
+    /// and takes everybody who comes over the cable.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed, or does not start.
+    pub fn start_in(network: Network) -> io::Result<Self> {
+        Self::start_on(Some(network))
+    }
+
+    fn start_on(network: Option<Network>) -> io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("sio-pg-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir)?;
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))?;
-        let mut postgres = Self { programs: programs()?, dir, user: user()?, server: None, tls: None };
+        let mut postgres = Self { programs: programs()?, dir, user: user()?, server: None, tls: None, network };
         if let Some((user, group)) = postgres.user {
             std::os::unix::fs::chown(&postgres.dir, Some(user), Some(group))?;
         }
@@ -62,6 +77,10 @@ impl Postgres {
             .status()?;
         if !made.success() {
             return Err(unexpected("initdb failed"));
+        }
+        if let Some(network) = &postgres.network {
+            let rules = format!("local all all trust\nhost all all {}/32 trust\n", network.host());
+            std::fs::write(postgres.dir.join("data/pg_hba.conf"), rules)?;
         }
         postgres.resume()?;
         Ok(postgres)
@@ -102,12 +121,20 @@ impl Postgres {
 
     /// Where clients find it.
     pub fn url(&self) -> String {
+        if let Some(network) = &self.network {
+            return format!("postgresql://postgres@{}/postgres", network.ip());
+        }
         format!("postgresql:///postgres?host={}&user=postgres", self.dir.display())
     }
 
     /// The folder of its socket.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Where it runs, if not here.
+    pub fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
     }
 
     /// The process, for signals.
@@ -120,7 +147,7 @@ impl Postgres {
     /// # Errors
     /// When it does not start.
     pub fn resume(&mut self) -> io::Result<()> {
-        let mut command = self.command("postgres");
+        let mut command = self.command_in(self.network.as_ref(), "postgres");
         let server = command
             .arg("-D")
             .arg(self.dir.join("data"))
@@ -130,8 +157,9 @@ impl Postgres {
             .args(["-c", "log_min_messages=fatal", "-c", "shared_buffers=16MB"])
             .stderr(Stdio::null())
             .stdout(Stdio::null());
+        let listen = self.network.as_ref().map_or_else(String::new, |network| network.ip().to_string());
         let server = match self.tls {
-            None => server.args(["-c", "listen_addresses="]),
+            None => server.args(["-c", &format!("listen_addresses={listen}")]),
             Some(port) => server.args(["-c", "listen_addresses=127.0.0.1", "-p", &port.to_string()]).args([
                 "-c",
                 "ssl=on",
@@ -223,11 +251,30 @@ impl Postgres {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.programs.join(program));
+        self.command_in(None, program)
+    }
+
+    fn command_in(&self, network: Option<&Network>, program: &str) -> Command {
+        let program = self.programs.join(program);
+        let mut command = match (network, self.user) {
+            (None, user) => {
+                let mut command = Command::new(program);
+                if let Some((user, group)) = user {
+                    command.uid(user).gid(group);
+                }
+                command
+            }
+            // Only root enters a network; the program is not to be root there.
+            (Some(network), user) => {
+                let mut command = network.command("setpriv");
+                if let Some((user, group)) = user {
+                    command.args([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned()]);
+                }
+                command.arg(program);
+                command
+            }
+        };
         command.current_dir(&self.dir).stdin(Stdio::null()).env_remove("PGDATA");
-        if let Some((user, group)) = self.user {
-            command.uid(user).gid(group);
-        }
         command
     }
 }

@@ -21,7 +21,7 @@ impl Adapter {
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
         if let "postgres" | "postgresql" = scheme {
             let bus = PostgresBus::new(url, PostgresOptions::default());
-            return bus.map(Self::Postgres).map_err(|error| problem(&error));
+            return bus.map(Self::Postgres).map_err(|error| Problem(format!("the adapter: {error}")));
         }
         let unknown = || {
             let kinds = "redis://, redis-sharded://, redis-streams://, redis-python:// (rediss for TLS) or postgres://";

@@ -430,11 +430,16 @@ async fn an_event_that_the_server_would_not_take_is_refused() {
 #[tokio::test]
 async fn a_first_attempt_that_fails_is_an_error_and_a_lazy_one_goes_on() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let address = listener.local_addr().unwrap().to_string();
+    let url = format!("http://{address}");
     drop(listener);
     within(BOUND, async {
-        let nobody = socketio_client::Client::builder(&url);
-        assert!(matches!(nobody.connect().await, Err(ConnectFailure::Transport(_))));
+        let nobody = socketio_client::Client::builder(&url).connect().await.unwrap_err();
+        assert!(matches!(nobody, ConnectFailure::Transport(_)));
+        // What is written by `println!` and what a `main` that fails writes.
+        for words in [nobody.to_string(), format!("{nobody:?}")] {
+            assert!(words.contains(&address), "{words}");
+        }
         let quick = socketio_client::Client::builder(&url).reconnection_delay(Duration::from_millis(1));
         let socket = quick.reconnection_attempts(3).connect_lazy().unwrap();
         assert!(matches!(socket.joined().await, Err(ConnectFailure::GaveUp)));

@@ -427,7 +427,9 @@ impl ClientOptions {
         if let Some(connect) = &self.connector {
             return connect(host.to_owned(), port).await;
         }
-        let tcp = tokio::net::TcpStream::connect((host, port)).await?;
+        // The error of the system does not say where there is nobody.
+        let told = |error: io::Error| io::Error::new(error.kind(), format!("{host}:{port}: {error}"));
+        let tcp = tokio::net::TcpStream::connect((host, port)).await.map_err(told)?;
         tcp.set_nodelay(true)?;
         Ok(Box::new(tcp))
     }

@@ -699,8 +699,8 @@ impl<A: Application> Engine<A> {
             }
             Err(BodyError::TooSlow) => {
                 guard.failed(CloseReason::TransportError("the body came too slowly"));
-                let response = with_headers(empty(StatusCode::REQUEST_TIMEOUT), answering.headers);
-                return limited(close_after(response), "body_timeout");
+                // It is told with the end of the session.
+                return close_after(with_headers(empty(StatusCode::REQUEST_TIMEOUT), answering.headers));
             }
             Err(broken) => {
                 guard.failed(CloseReason::TransportError(match broken {

@@ -5,7 +5,7 @@ mod common;
 use std::{sync::atomic::Ordering, task::Poll, time::Duration};
 
 use common::{World, frame, sid_of};
-use engineio::CloseReason;
+use engineio::{CloseReason, SecurityKind};
 use tokio::time::{Instant, sleep, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -270,6 +270,7 @@ async fn a_body_that_dribbles_is_given_up() {
     assert_eq!(start.elapsed().as_secs(), 5, "one byte in five seconds is below 1 KiB/s");
     sleep(SECOND).await;
     assert_eq!(world.seen.closed(), ["transport error (the body came too slowly)"]);
+    assert_eq!(world.server.security().count(SecurityKind::LimitReached), 1, "it is told once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -269,7 +269,7 @@ impl Core {
             Decision::ConnectRequest { slot, namespace, auth } => self.ask(slot, &namespace, auth),
             Decision::Refuse { namespace, message } => {
                 self.env().counters.connects_refused.add();
-                self.env().report_turned_away(&self.client.session, &namespace, message);
+                self.env().report_turned_away(&self.client.session, &namespace, message, "max_namespaces");
                 self.send_own_refusal(&namespace, message);
             }
             Decision::Disconnect { slot } => {
@@ -304,7 +304,7 @@ impl Core {
     /// A client has asked for a namespace that is not there for it.
     fn turn_away(&mut self, slot: Slot, namespace: &str, message: &str) {
         self.env().counters.connects_refused.add();
-        self.env().report_turned_away(&self.client.session, namespace, message);
+        self.env().report_turned_away(&self.client.session, namespace, message, "max_child_namespaces");
         if self.machine.refuse(slot) {
             self.send_own_refusal(namespace, message);
         }
@@ -590,7 +590,7 @@ impl Core {
                     self.asking.retain(|asked| asked.slot != slot);
                     self.restoring.retain(|awaited| awaited.slot != slot);
                     self.env().counters.connects_refused.add();
-                    self.env().report_turned_away(&self.client.session, &namespace, JOIN_TIMEOUT);
+                    self.env().report_turned_away(&self.client.session, &namespace, JOIN_TIMEOUT, "max_namespaces");
                     self.send_own_refusal(&namespace, JOIN_TIMEOUT);
                 }
             }

@@ -116,11 +116,12 @@ impl Socket {
 }
 
 impl Env {
-    /// A client was refused a namespace that it does not have a socket in.
-    pub(crate) fn report_turned_away(&self, session: &Session, namespace: &str, message: &str) {
+    /// A client was refused a namespace that it does not have a socket in. `too_many` is the limit it has reached if it was
+    /// told that there are too many: its own, or that of the server.
+    pub(crate) fn report_turned_away(&self, session: &Session, namespace: &str, message: &str, too_many: &'static str) {
         let (kind, reason) = match message {
             socketio_proto::INVALID_NAMESPACE => (SecurityKind::ConnectRefused, "invalid_namespace"),
-            socketio_proto::TOO_MANY_NAMESPACES => (SecurityKind::LimitReached, "max_namespaces"),
+            socketio_proto::TOO_MANY_NAMESPACES => (SecurityKind::LimitReached, too_many),
             socketio_proto::JOIN_TIMEOUT => (SecurityKind::LimitReached, "connect_timeout"),
             _ => (SecurityKind::ConnectRefused, "refused"),
         };

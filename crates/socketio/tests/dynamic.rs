@@ -194,11 +194,13 @@ async fn there_are_only_so_many_children() {
     limits.max_child_namespaces = 2;
     let builder = SocketIo::builder().namespace(Namespace::pattern("/{name}")).limits(limits);
     let server = serve(builder).await;
+    let mut events = server.io.security_events();
     let mut client = Client::open(server.addr).await;
     client.connect("/a", "").await;
     client.connect("/b", "").await;
     client.send("0/c,").await;
     client.expect(r#"4/c,{"message":"Too many namespaces"}"#).await;
+    assert_eq!(events.try_next().unwrap().reason, "max_child_namespaces");
     let (mut other, _) = Client::join_in(server.addr, "/b", "").await;
     assert_eq!(server.io.stats().children_refused, 1);
     client.send("1/a,").await;

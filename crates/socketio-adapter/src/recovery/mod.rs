@@ -83,6 +83,9 @@ pub struct Missed<P> {
     pub numbers: Vec<u64>,
 }
 
+/// Room for so many sessions is not worth giving back.
+const LITTLE_ROOM: usize = 64;
+
 /// Packets and sessions of one namespace. `P` is a packet, cheap to clone; `D` what the application knows of a socket.
 pub struct Recovery<P, D> {
     limits: RecoveryLimits,
@@ -233,6 +236,11 @@ impl<P, D> Recovery<P, D> {
     /// Takes out a session by its secret, expired or not.
     pub fn remove(&mut self, pid: &str) -> Option<Session<D>> {
         let stored = self.sessions.remove(pid)?;
+        // What many who were away at once had made room for is given back when they are gone.
+        let room = self.sessions.capacity();
+        if room > LITTLE_ROOM && self.sessions.len() < room / 8 {
+            self.sessions.shrink_to(2 * self.sessions.len());
+        }
         self.order.remove(&stored.key);
         self.session_bytes -= stored.bytes;
         Some(stored.session)
@@ -398,6 +406,23 @@ mod tests {
         let gone = recovery.expire(begin + 121 * second, 10);
         assert_eq!(gone.iter().map(|(pid, _)| &**pid).collect::<Vec<_>>(), ["a"]);
         assert_eq!((recovery.sessions(), recovery.session_bytes(), recovery.session_deadline()), (0, 0, None));
+    }
+
+    #[test]
+    fn many_who_were_away_at_once_leave_no_room_behind() {
+        let now = Instant::now();
+        let mut recovery = recovery();
+        recovery.limits.sessions = 10_000;
+        for number in 0..10_000 {
+            recovery.persist(number.to_string().as_str().into(), session(&[], Track::new(0), 0, now), 0);
+        }
+        assert!(recovery.sessions.capacity() >= 10_000);
+        let later = now + recovery.limits.away + Duration::from_secs(1);
+        while !recovery.expire(later, 100).is_empty() {
+            assert!(recovery.sessions.capacity() <= (16 * recovery.sessions()).max(2 * LITTLE_ROOM));
+        }
+        assert_eq!((recovery.sessions(), recovery.order.len()), (0, 0));
+        assert!(recovery.sessions.capacity() <= 2 * LITTLE_ROOM);
     }
 
     #[test]

@@ -161,10 +161,11 @@ fn wrong(crates: &[String], arrows: &[Arrow]) -> Vec<String> {
         if PURE.contains(&from.as_str()) && (named(to, RUNTIMES) || (!tests && named(to, CLOCKS_AND_DICE))) {
             wrong.push(format!("{from} is pure and must not name {to}"));
         }
-        // TLS to a broker is made by its driver; a backend says with which cryptography, and whom it trusts.
+        // TLS to a broker is made by its driver; a backend says with which cryptography, and whom it trusts. The testkit attacks
+        // the listener over TLS with clients that engineio would never make.
         let of_tls = matches!(to.as_str(), "rustls" | "tokio-rustls" | "rustls-native-certs");
-        let of_a_driver = BACKENDS.contains(&from.as_str()) && of_tls;
-        if from != "engineio" && !tests && named(to, TRANSPORTS) && !of_a_driver {
+        let elsewhere = of_tls && (BACKENDS.contains(&from.as_str()) || from == TESTKIT);
+        if from != "engineio" && !tests && named(to, TRANSPORTS) && !elsewhere {
             wrong.push(format!("{from} must not name {to}: WebSocket, QUIC and TLS crates belong to engineio"));
         }
         if from != "socketio-cli" && (to == "clap" || to.starts_with("clap_")) {
@@ -236,6 +237,7 @@ mod tests {
         check("engineio-proto", Kind::Tests, "rand", false, None);
         check("engineio", Kind::Normal, "rustls", false, None);
         check("socketio-postgres", Kind::Normal, "rustls-native-certs", false, None);
+        check("socketio-testkit", Kind::Normal, "rustls", false, None);
         let only_engineio = "socketio must not name rustls: WebSocket, QUIC and TLS crates belong to engineio";
         check("socketio", Kind::Normal, "rustls", false, Some(only_engineio));
         let only_cli = "socketio must not name clap: the command line belongs to socketio-cli";

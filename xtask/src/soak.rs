@@ -2,6 +2,7 @@
 //!
 //! A part is a row in [`PARTS`]; `cargo xtask soak` runs all of them, one after the other.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::Result;
@@ -19,6 +20,7 @@ struct Part {
 
 const PARTS: &[Part] = &[
     Part { name: "crowd", minutes: Some(30), run: crowd },
+    Part { name: "attacks", minutes: None, run: attacks },
     Part { name: "first-event", minutes: None, run: |_, report| long_form("first_event", report) },
     Part { name: "interleavings", minutes: None, run: |_, report| long_form("interleavings", report) },
     Part { name: "broker-faults", minutes: None, run: broker_faults },
@@ -108,6 +110,18 @@ fn crowd(minutes: u64, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// What one server is attacked with, one attack after the other at twice its limit, beside good clients; a row for each.
+fn attacks(_: u64, report: &mut Report) -> Result<()> {
+    let args = ["run", "--release", "--locked", "-p", "socketio-testkit", "--bin", "soak", "--", "--attacks"];
+    let outcome = Job::cargo(args).deadline(60).run()?;
+    // Each row is printed when it is done, and once more in the table at the end.
+    let rows: BTreeSet<_> = outcome.lines.iter().filter(|line| line.starts_with("| R")).collect();
+    let (held, failed): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.ends_with("| holds |"));
+    let count = Count { passed: held.len(), failed: failed.len(), skipped: 0 };
+    report.add("soak: attacks", count.at_least_one_failure_unless(outcome.success), outcome.took);
+    Ok(())
+}
+
 /// A test of the testkit in its long form.
 fn long_form(test: &str, report: &mut Report) -> Result<()> {
     let args = ["test", "--release", "--locked", "-p", "socketio-testkit", "--test", test, "--", "--nocapture"];
@@ -126,7 +140,7 @@ mod tests {
         let all: Vec<_> = PARTS.iter().map(|part| part.name).collect();
         assert_eq!(names(None, None).unwrap(), all);
         assert_eq!(names(Some("first-event"), None).unwrap(), ["first-event"]);
-        assert!(names(Some("nothing"), None).unwrap_err().contains("no part `nothing`: crowd, first-event"));
+        assert!(names(Some("nothing"), None).unwrap_err().contains("no part `nothing`: crowd, attacks, first-event"));
         assert_eq!(names(Some("crowd"), Some(5)).unwrap(), ["crowd"]);
         assert!(names(Some("first-event"), Some(5)).is_err());
         assert!(!names(None, Some(5)).unwrap().contains(&"first-event"));

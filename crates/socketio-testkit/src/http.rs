@@ -150,6 +150,14 @@ impl Http {
         self.answer().await
     }
 
+    /// Writes what is queued and reads whatever comes until the connection ends, well or not.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        // Who does not take the rest may have said why.
+        let _ = self.flush().await;
+        while self.stream.read_buf(&mut self.input).await.is_ok_and(|read| read > 0) {}
+        self.input.split().to_vec()
+    }
+
     /// Ends the connection with a RST instead of a FIN.
     pub fn reset(self) {
         // A stream that is gone already needs no reset.

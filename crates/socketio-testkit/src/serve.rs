@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use engineio::NotFound;
 use socketio::SocketIo;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use crate::Endpoint;
 
@@ -24,7 +24,7 @@ pub struct Running {
 /// When the options make no sense or there is no free port.
 pub async fn serve(builder: socketio::Builder) -> io::Result<Running> {
     let io = builder.build()?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let listener = engineio::bind("127.0.0.1:0").await?;
     let addr = listener.local_addr()?;
     let engine = io.clone();
     let accepting = tokio::spawn(async move {

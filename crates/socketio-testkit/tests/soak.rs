@@ -1,4 +1,5 @@
-//! Twenty seconds of what `cargo xtask soak crowd` does for half an hour. `SEED=n` repeats the choices of a run.
+//! Twenty seconds of what `cargo xtask soak crowd` does for half an hour, and one row of `cargo xtask soak attacks`. `SEED=n`
+//! repeats the choices of a run.
 
 use std::{io, time::Duration};
 
@@ -10,7 +11,16 @@ const BOUND: Duration = Duration::from_secs(400);
 #[test]
 fn good_clients_do_not_notice_hostile_and_slow_ones_and_nothing_of_them_stays() {
     let seed = std::env::var("SEED").unwrap_or_else(|_| "1".to_owned());
-    let arguments = ["--seconds", "20", "--connections", "200", "--seed", &seed];
+    runs(&["--seconds", "20", "--connections", "200", "--seed", &seed]);
+}
+
+#[test]
+fn an_attack_is_ended_and_counted_and_nothing_of_it_stays() {
+    runs(&["--attacks", "R12", "--lenient"]);
+}
+
+#[track_caller]
+fn runs(arguments: &[&str]) {
     let mut soak = Child::start(env!("CARGO_BIN_EXE_soak"), arguments).unwrap();
     loop {
         match soak.line(BOUND) {

@@ -38,6 +38,10 @@ impl Times {
         self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
     }
 
+    pub(crate) fn longest(&self) -> Duration {
+        Duration::from_micros(self.longest.load(Ordering::Relaxed))
+    }
+
     /// The time that `share` of a thousand did not exceed, in microseconds; 0 when there are none.
     pub(crate) fn per_mille(&self, share: u64) -> u64 {
         let wanted = (self.count() * share).div_ceil(1_000);

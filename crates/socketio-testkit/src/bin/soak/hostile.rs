@@ -249,7 +249,7 @@ async fn attachments(endpoint: &Endpoint, rng: &mut Rng) -> io::Result<bool> {
     Ok(true)
 }
 
-fn placeholders(count: usize) -> String {
+pub(crate) fn placeholders(count: usize) -> String {
     let each: Vec<String> = (0..count).map(|num| format!(r#"{{"_placeholder":true,"num":{num}}}"#)).collect();
     format!(r#"45{count}-["echo",{}]"#, each.join(","))
 }
@@ -285,13 +285,13 @@ async fn aborted_upgrade(endpoint: &Endpoint, rng: &mut Rng) -> io::Result<bool>
     Ok(false)
 }
 
-async fn joined(endpoint: &Endpoint, namespace: &str) -> io::Result<RawClient> {
+pub(crate) async fn joined(endpoint: &Endpoint, namespace: &str) -> io::Result<RawClient> {
     let mut client = RawClient::websocket(endpoint).await?;
     client.connect(namespace, None).await?;
     Ok(client)
 }
 
-async fn connect(endpoint: &Endpoint) -> io::Result<Http> {
+pub(crate) async fn connect(endpoint: &Endpoint) -> io::Result<Http> {
     Http::connect_from(endpoint.source, endpoint.addr, None).await
 }
 
@@ -306,7 +306,7 @@ async fn dribble(http: &mut Http) -> io::Result<bool> {
 }
 
 /// Sends what is queued, reading nothing. Returns whether the server took it in reasonable time.
-async fn pressed(client: &mut RawClient) -> io::Result<bool> {
+pub(crate) async fn pressed(client: &mut RawClient) -> io::Result<bool> {
     match timeout(Duration::from_secs(5), client.flush()).await {
         Ok(sent) => sent.map(|()| true),
         Err(_) => Ok(false),
@@ -314,7 +314,7 @@ async fn pressed(client: &mut RawClient) -> io::Result<bool> {
 }
 
 /// One frame with a mask of zeroes.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
         len @ 0..126 => frame.push(0x80 | len as u8),

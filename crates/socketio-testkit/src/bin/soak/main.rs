@@ -8,22 +8,24 @@
 //!    what the server holds then is the baseline: its tables have the size of such a crowd.
 //! 3. The same for the whole time. All leave; the server has to be what it was.
 //!
+//! `soak --attacks [ROW] [--unlimited]` is the other program in here: one attack after the other, see [`attacks`].
+//!
 //! `--only` leaves out all disturbers but one hostile kind, by a part of its name, or `slow`: the way to find out who it was.
 //!
 //! A good client that loses an event, gets one twice or out of order, is not answered within 20 s or loses its connection is
 //! a fault. How long answers take is printed and not judged: it depends on the machine.
 
+mod attacks;
 mod figures;
 mod good;
 mod hostile;
+mod process;
 mod server;
 mod slow;
 mod world;
 
 use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
-use serde_json::Value;
-use socketio_testkit::Child;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -31,15 +33,12 @@ use tokio::{
 
 use crate::{
     figures::Times,
+    process::{BOUND, KEEP_LITTLE, Server},
     world::{Only, Plan, World, read},
 };
 
-/// How long the server may take to answer us, and the crowd to leave.
-const BOUND: Duration = Duration::from_secs(120);
 /// How much of the memory that was held before may be held on top afterwards.
 const MOST_MEMORY: f64 = 0.05;
-/// Trimming leaves the end of every thread's arena alone, some megabytes each, unless glibc is told that little may be kept.
-const KEEP_LITTLE: (&str, &str) = ("MALLOC_TRIM_THRESHOLD_", "131072");
 /// In a short run the figures are small and a page more or less is noise; what leaks with every session or attack is
 /// seen in the long one.
 const SHORT_SLACK_KIB: f64 = 8_192.0;
@@ -48,7 +47,11 @@ const SHORT_SLACK_KIB: f64 = 8_192.0;
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.first().map(String::as_str) {
-        Some("serve") => server::run(arguments.iter().any(|argument| argument == "--short")).await.map(|()| Vec::new()),
+        Some("serve") => match server::Form::read(&arguments[1..]) {
+            Ok(form) => server::run(form).await.map(|()| Vec::new()),
+            Err(error) => Err(error),
+        },
+        Some("--attacks") => attacks::run(&arguments[1..]).await,
         _ => match plan(&arguments) {
             Ok(plan) => soak(plan).await,
             Err(error) => Err(error),
@@ -99,7 +102,7 @@ fn only(name: &str) -> io::Result<Only> {
 }
 
 async fn soak(plan: Plan) -> io::Result<Vec<String>> {
-    let mut server = Server::start(plan.short).await?;
+    let mut server = Server::start(plan.short, if plan.short { &["--short"] } else { &[] }, [KEEP_LITTLE])?;
     let fresh = server.quiet("stats").await?;
     println!("the server at its start: {}", fresh.words());
 
@@ -136,6 +139,7 @@ async fn soak(plan: Plan) -> io::Result<Vec<String>> {
         wrong.push(format!("memory has grown by {:.1} %", 100.0 * growth));
     }
     wrong.extend(after.leaks(&fresh));
+    wrong.extend(after.broken());
     if plan.only.is_none() {
         wrong.extend(unfelt(&stormy));
     }
@@ -248,109 +252,4 @@ fn unfelt(world: &World) -> Vec<String> {
 fn ratios(calm: &Times, stormy: &Times) -> String {
     let ratio = |share| stormy.per_mille(share) as f64 / calm.per_mille(share).max(1) as f64;
     format!("p50 {:.2}, p90 {:.2}, p99 {:.2}, p99.9 {:.2}", ratio(500), ratio(900), ratio(990), ratio(999))
-}
-
-/// The server's process.
-struct Server {
-    child: Child,
-    port: u16,
-    short: bool,
-}
-
-impl Server {
-    async fn start(short: bool) -> io::Result<Self> {
-        let program = std::env::current_exe()?;
-        let program = program.to_str().ok_or_else(|| io::Error::other("where are we?"))?;
-        let arguments = ["serve"].into_iter().chain(short.then_some("--short"));
-        let mut child = Child::start_with(program, arguments, [KEEP_LITTLE])?;
-        let line = child.line(BOUND)?;
-        let port = line.strip_prefix("listening on ").and_then(|port| port.parse().ok());
-        let port = port.ok_or_else(|| io::Error::other(format!("the server says {line}")))?;
-        Ok(Self { child, port, short })
-    }
-
-    fn ask(&mut self, what: &str) -> io::Result<State> {
-        self.child.tell(what)?;
-        let line = tokio::task::block_in_place(|| self.child.line(BOUND))?;
-        Ok(State::new(serde_json::from_str(&line)?))
-    }
-
-    /// Asks, with how often the server wakes up while nobody is there.
-    async fn quiet(&mut self, what: &str) -> io::Result<State> {
-        let first = self.ask(what)?;
-        sleep(Duration::from_secs(if self.short { 2 } else { 10 })).await;
-        let mut state = self.ask("stats")?;
-        state.wakes = state.number("parks") - first.number("parks");
-        Ok(state)
-    }
-
-    /// Waits until everybody has left, and everything that belonged to them. Returns what the server is then, whatever
-    /// that is.
-    async fn drained(&mut self, fresh: &State) -> io::Result<State> {
-        let until = Instant::now() + BOUND;
-        while !self.ask("stats")?.leaks(fresh).is_empty() && Instant::now() < until {
-            sleep(Duration::from_millis(500)).await;
-        }
-        self.quiet("trim").await
-    }
-}
-
-/// What the server told about itself.
-struct State {
-    values: Value,
-    resident: f64,
-    /// How often its workers woke up in some quiet seconds.
-    wakes: i64,
-}
-
-impl State {
-    fn new(values: Value) -> Self {
-        let resident = values["resident_kib"].as_f64().unwrap_or_default();
-        Self { values, resident, wakes: 0 }
-    }
-
-    fn number(&self, name: &str) -> i64 {
-        self.values[name].as_i64().unwrap_or(-1)
-    }
-
-    fn words(&self) -> String {
-        format!(
-            "{} sessions, {} tasks, {} descriptors, {:.0} KiB, {} wake-ups",
-            self.number("sessions"),
-            self.number("tasks"),
-            self.number("descriptors"),
-            self.resident,
-            self.wakes
-        )
-    }
-
-    fn counted(&self) -> String {
-        format!("faults {}, reasons {}, {}", self.values["kinds"], self.values["reasons"], self.values["engine"])
-    }
-
-    /// What is more than it was.
-    fn leaks(&self, fresh: &State) -> Vec<String> {
-        let mut leaks = Vec::new();
-        for name in ["sessions", "pending", "sockets", "members", "rooms", "tasks", "descriptors"] {
-            if self.number(name) > fresh.number(name) {
-                leaks.push(format!("{name}: {}, at the start {}", self.number(name), fresh.number(name)));
-            }
-        }
-        if self.number("connected") != self.number("disconnected") {
-            leaks.push(format!("{} connected, {} left", self.number("connected"), self.number("disconnected")));
-        }
-        if self.number("faults") > 0 {
-            leaks.push(format!("the server saw {} events lost or out of order", self.number("faults")));
-        }
-        for kind in ["handler_panicked", "not_encodable", "internal", "handler_abandoned"] {
-            if let Some(count) = self.values["kinds"][kind].as_u64() {
-                leaks.push(format!("{kind}: {count}"));
-            }
-        }
-        // A timer that nobody stopped wakes a worker; every other one belongs to a task, and those are counted.
-        if self.wakes > 2 * fresh.wakes + 20 {
-            leaks.push(format!("it wakes up {} times while nobody is there, at the start {}", self.wakes, fresh.wakes));
-        }
-        leaks
-    }
 }

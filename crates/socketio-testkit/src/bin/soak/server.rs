@@ -8,23 +8,65 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use socketio::{Data, Namespace, Socket, SocketIo};
+use socketio::{Data, Fault, Namespace, Socket, SocketIo};
 use socketio_testkit::promises::{self, Ledger};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-type Kinds = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+use crate::attacks::{self, Row, Words};
 
-/// Prints `listening on PORT`, answers the lines `stats` and `trim`, and ends with its standard input.
+/// What happened, in words, and how often.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tally(Arc<Mutex<BTreeMap<String, u64>>>);
+
+impl Tally {
+    pub(crate) fn add(&self, what: impl Into<String>, times: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(what.into()).or_default() += times;
+    }
+
+    fn read(&self) -> BTreeMap<String, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What a server is for.
+#[derive(Clone, Copy)]
+pub(crate) enum Form {
+    /// A crowd.
+    Crowd,
+    /// A crowd of less than a minute: what a hostile client runs into comes within seconds.
+    Short,
+    /// One attack.
+    Attack(&'static Row, Words),
+}
+
+impl Form {
+    /// What stands behind `serve`.
+    pub(crate) fn read(arguments: &[String]) -> io::Result<Self> {
+        Ok(match arguments.first().map(String::as_str) {
+            None => Self::Crowd,
+            Some("--short") => Self::Short,
+            Some(name) => Self::Attack(attacks::row(name)?, Words::read(&arguments[1..]).0),
+        })
+    }
+}
+
+/// Prints `listening on PORT`, answers the lines `stats`, `trim` and `close`, and ends with its standard input.
 ///
-/// `short` is for runs of less than a minute: what a hostile client runs into comes within seconds.
-pub(crate) async fn run(short: bool) -> io::Result<()> {
+/// Where it speaks TLS too, the first line goes on with a port and the certificate in base64.
+pub(crate) async fn run(form: Form) -> io::Result<()> {
     let ledger = Arc::new(Ledger::default());
-    let kinds = Kinds::default();
-    let counted = kinds.clone();
+    let (kinds, told) = (Tally::default(), Tally::default());
+    let (counted, ends) = (kinds.clone(), told.clone());
     let mut builder = promises::builder(&ledger).namespace(trouble()).on_fault(move |fault| {
-        *counted.lock().unwrap_or_else(PoisonError::into_inner).entry(fault.kind()).or_default() += 1;
+        counted.add(fault.kind(), 1);
+        if let Fault::ConnectionFailed { reason, description: Some(description), .. } = fault {
+            ends.add(format!("{reason} ({description})"), 1);
+        }
     });
-    if short {
+    if let Form::Attack(row, words) = form {
+        builder = attacks::server::prepare(builder, row, words, &told);
+    }
+    if let Form::Short = form {
         let mut limits = socketio::Limits::default();
         limits.header_timeout = Duration::from_secs(4);
         limits.body_timeout = Duration::from_secs(6);
@@ -38,14 +80,23 @@ pub(crate) async fn run(short: bool) -> io::Result<()> {
             .limits(limits);
     }
     let running = socketio_testkit::serve(builder).await?;
-    println!("listening on {}", running.addr.port());
+    let secure = match form {
+        Form::Attack(row, _) if row.tls => attacks::server::listen_tls(&running.io).await?,
+        _ => String::new(),
+    };
+    println!("listening on {}{secure}", running.addr.port());
+    let stats = || stats(&running.io, &ledger, &kinds, &told);
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
         match line.as_str() {
-            "stats" => println!("{}", stats(&running.io, &ledger, &kinds)),
+            "stats" => println!("{}", stats()),
             "trim" => {
                 socketio_heap::give_back();
-                println!("{}", stats(&running.io, &ledger, &kinds));
+                println!("{}", stats());
+            }
+            "close" => {
+                running.io.close_within(attacks::server::DRAIN).await;
+                println!("{}", stats());
             }
             _ => return Err(io::Error::other(format!("what is {line}?"))),
         }
@@ -84,25 +135,43 @@ fn trouble() -> Namespace {
         })
 }
 
-fn stats(io: &SocketIo, ledger: &Ledger, kinds: &Kinds) -> Value {
+fn stats(io: &SocketIo, ledger: &Ledger, kinds: &Tally, told: &Tally) -> Value {
     let runtime = tokio::runtime::Handle::current().metrics();
-    let members = |name: &str| io.namespace(name).map_or(0, |namespace| namespace.len());
-    let rooms = |name: &str| io.namespace(name).map_or(0, |namespace| namespace.rooms().len());
-    let namespaces = ["/", "/chat", "/trouble"];
+    let namespaces = io.namespaces();
+    let server = io.stats();
+    let mut counts = told.read();
+    counts.extend(io.engine_stats().each().map(|(name, count)| (name.to_owned(), count)));
+    counts.extend(
+        [
+            ("undecodable", server.undecodable),
+            ("violations", server.violations),
+            ("connect_timeouts", server.connect_timeouts),
+            ("connects_refused", server.connects_refused),
+            ("children_refused", server.children_refused),
+            ("extraction_errors", server.extraction_errors),
+            ("handlers_abandoned", server.handlers_abandoned),
+            ("acks_unknown", server.acks_unknown),
+            ("acks_timed_out", server.acks_timed_out),
+            ("sessions_expired", server.sessions_expired),
+        ]
+        .map(|(name, count)| (name.to_owned(), count)),
+    );
     json!({
         "tasks": runtime.num_alive_tasks(),
         "parks": (0..runtime.num_workers()).map(|worker| runtime.worker_park_count(worker)).sum::<u64>(),
         "descriptors": descriptors(),
         "sessions": io.engine().sessions(),
         "pending": io.engine_stats().pending,
-        "sockets": io.stats().sockets_open,
-        "members": namespaces.iter().map(|name| members(name)).sum::<usize>(),
-        "rooms": namespaces.iter().map(|name| rooms(name)).sum::<usize>(),
+        "sockets": server.sockets_open,
+        "namespaces": namespaces.len(),
+        "members": namespaces.iter().map(|namespace| namespace.len()).sum::<usize>(),
+        "rooms": namespaces.iter().map(|namespace| namespace.rooms().len()).sum::<usize>(),
         "connected": Ledger::read(&ledger.connected),
         "disconnected": Ledger::read(&ledger.disconnected),
         "faults": Ledger::read(&ledger.faults),
         "resident_kib": promises::resident_kib(),
-        "kinds": *kinds.lock().unwrap_or_else(PoisonError::into_inner),
+        "kinds": kinds.read(),
+        "counts": counts,
         "reasons": *ledger.reasons.lock().unwrap_or_else(PoisonError::into_inner),
         "engine": format!("{:?}", io.engine_stats()),
     })
